@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compiler/loop/expr.h"
+
+/// The loop language: statements and kernels.
+namespace weft::loop {
+
+/// How a loop is laid on the machine. A vector loop runs its iterations `width` at a time as lanes;
+/// the last, partial group is masked. An unrolled loop is expanded when code is generated.
+enum class Role : std::uint8_t { serial, vector, unrolled };
+
+enum class Combine : std::uint8_t { add, multiply, minimum, maximum };
+
+/// A mutable scalar. Inside a vector loop that does not enclose its declaration, accumulate() keeps
+/// partial results in lanes, which are combined in a fixed order when the accumulator is read.
+struct Accumulator {
+  Scalar type;
+  Combine combine;
+  Ex initial;
+  int id;
+};
+
+struct Statement;
+using Block = std::vector<Statement*>;
+
+enum class StatementKind : std::uint8_t { loop, store, let, declare, accumulate, assign, condition };
+
+struct Statement {
+  StatementKind kind;
+  // loop
+  Role role = Role::serial;
+  int width = 1;
+  Ex extent = nullptr;  ///< i64; a vector or unrolled loop needs a constant
+  Block body;
+  // loop, let: the variable that is bound
+  Ex variable = nullptr;
+  // store, let, accumulate, assign: the value; condition: the boolean
+  Ex value = nullptr;
+  Ex predicate = nullptr;  ///< store: may be null
+  const Buffer* buffer = nullptr;
+  Ex index = nullptr;
+  Accumulator* accumulator = nullptr;  ///< declare, accumulate, assign; let: read of it (value null)
+};
+
+/// One parallel sweep: `body` runs for each block in [0, grid), in any order and on any worker.
+/// Blocks of one phase must not depend on each other; a phase starts when the one before has ended.
+struct Phase {
+  Ex block = nullptr;  ///< variable, i64
+  std::int64_t grid = 1;
+  Block body;
+};
+
+struct Kernel {
+  std::string name;
+  Arena arena;
+  std::deque<Buffer> buffers;
+  std::vector<const Buffer*> arguments;
+  std::vector<Phase> phases;
+  std::deque<Statement> statements;
+  std::deque<Accumulator> accumulators;
+
+  const Buffer* argument(std::string name, DType dtype, std::int64_t elements, bool writable);
+  const Buffer* local(std::string name, DType dtype, std::int64_t elements);
+  const Buffer* table(std::string name, DType dtype, std::vector<double> values);
+};
+
+/// Appends statements to a kernel; loops nest by callbacks.
+class Builder {
+ public:
+  explicit Builder(Kernel& kernel) : kernel_(kernel) {}
+  Kernel& kernel() { return kernel_; }
+  Arena& arena() { return kernel_.arena; }
+
+  void phase(std::int64_t grid, const std::function<void(Ex block)>& body);
+  void loop(std::int64_t extent, Role role, int width, const std::function<void(Ex index)>& body);
+  void loop(Ex extent, const std::function<void(Ex index)>& body);  ///< serial
+  void condition(Ex condition, const std::function<void()>& body);
+  void store(const Buffer* buffer, Ex index, Ex value, Ex predicate = nullptr);
+  /// Evaluates `value` here and now; the result may be used in the rest of the enclosing block.
+  Ex let(Ex value);
+  Accumulator* declare(Scalar type, Combine combine, Ex initial);
+  void accumulate(Accumulator* accumulator, Ex value);
+  void assign(Accumulator* accumulator, Ex value);
+  Ex read(Accumulator* accumulator);
+
+ private:
+  Statement* append(StatementKind kind);
+  void nested(Block& block, const std::function<void()>& body);
+
+  Kernel& kernel_;
+  Block* block_ = nullptr;
+};
+
+/// Readable form, for dumps and tests.
+std::string print(const Kernel& kernel);
+/// The same text for kernels that differ only in names: the key under which code is shared.
+std::string canonical(const Kernel& kernel);
+
+}  // namespace weft::loop

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "compiler/ir/type.h"
+
+/// What the compiler hands to the runtime: plain data, nothing else passes between them.
+namespace weft::plan {
+
+/// Machine code: a relocatable object file.
+struct CodeObject {
+  std::string bytes;
+};
+
+/// Signature of a phase's function in the code:
+///   void(void* const* arguments, void* scratch, int64_t begin, int64_t end)
+/// which runs blocks [begin, end). `scratch` is private to the calling worker, 64-byte aligned.
+struct Phase {
+  std::string symbol;
+  std::int64_t grid = 1;
+};
+
+struct Kernel {
+  std::string name;    ///< "dot_elw.12"
+  std::string kind;    ///< "dot_elw"
+  std::uint32_t object = 0;
+  std::vector<Phase> phases;
+  std::int64_t scratch_bytes = 0;
+  // For dumps and profiles: an execution moves and computes this much.
+  std::int64_t bytes_read = 0;
+  std::int64_t bytes_written = 0;
+  std::int64_t operations = 0;
+};
+
+enum class BufferKind : std::uint8_t {
+  arena,     ///< at `offset` in the plan's arena
+  state,     ///< a tensor of the State, by `name`
+  constant,  ///< `data`, read-only
+  scalar     ///< an argument set before a run, by `name`; `data` is its default
+};
+
+struct Buffer {
+  BufferKind kind = BufferKind::arena;
+  Type type;
+  std::int64_t offset = 0;
+  std::string name;
+  std::string data;
+};
+
+struct Feeder {
+  std::string name;
+  Type type;
+};
+
+struct Receiver {
+  std::string name;
+  std::vector<Type> types;
+  std::int64_t every = 1;
+};
+
+enum class StepKind : std::uint8_t { launch, copy, loop, feed, receive };
+
+struct Step {
+  StepKind kind = StepKind::launch;
+  std::uint32_t index = 0;               ///< launch: kernel; feed: feeder; receive: receiver
+  std::vector<std::uint32_t> buffers;    ///< launch: arguments; copy: {from, to}; feed: {to};
+                                         ///< receive: sources; loop: {index buffer, i64 scalar}
+  std::int64_t count = 0;                ///< loop
+  std::vector<Step> body;                ///< loop
+};
+
+struct Plan {
+  std::string name;
+  std::string target;  ///< "x86-64/znver4": must match the machine that runs it
+  std::vector<CodeObject> objects;
+  std::vector<Kernel> kernels;
+  std::vector<Buffer> buffers;
+  std::vector<Feeder> feeders;
+  std::vector<Receiver> receivers;
+  std::int64_t arena_bytes = 0;
+  std::vector<Step> steps;
+};
+
+}  // namespace weft::plan
