@@ -1,0 +1,41 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compiler/loop/kernel.h"
+#include "runtime/plan.h"
+
+namespace weft::compiler {
+
+/// The machine that code is generated for.
+struct HostTarget {
+  std::string cpu;       ///< "znver4"
+  std::string features;  ///< LLVM's "+avx2,..."
+  int vector_bits = 256;  ///< 512 with AVX-512, else 256 (128 without AVX2)
+  int vector_lanes(DType dtype) const;  ///< at least 1: vector_bits / bits of the register type
+  std::string name() const { return "x86-64/" + cpu; }
+};
+/// The machine that this process runs on.
+HostTarget host_target();
+
+struct CodegenOptions {
+  bool assembly = false;   ///< also keep assembly text (WEFT_DUMP)
+  bool llvm_ir = false;    ///< also keep LLVM IR after optimisation
+};
+
+struct GeneratedCode {
+  plan::CodeObject object;
+  std::int64_t scratch_bytes = 0;  ///< for one worker
+  std::string assembly;
+  std::string llvm_ir;
+};
+
+/// Generates an object file with a function for each phase, named "<symbol>.<phase number>", of
+/// plan::Phase's signature. Safe to call from several threads at once. Throws Error with LLVM's
+/// message and the kernel's name.
+GeneratedCode generate_host(const loop::Kernel& kernel, const std::string& symbol,
+                            const HostTarget& target, const CodegenOptions& options = {});
+
+}  // namespace weft::compiler

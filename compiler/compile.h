@@ -1,0 +1,67 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compiler/ir/graph.h"
+#include "runtime/plan.h"
+
+namespace weft::compiler {
+
+struct CompileOptions {
+  bool fuse = true;        ///< false: every op is a kernel of its own
+  int threads = 0;         ///< for generating code; 0: as many as cores
+  bool verify = true;      ///< run the verifier after every pass
+  bool keep_assembly = false;
+  /// Called after each pass that yields a graph.
+  std::function<void(std::string_view pass, const ir::Graph& graph, double seconds)> after_pass;
+};
+
+/// What became a kernel and why: for dumps.
+struct KernelReport {
+  std::string name;    ///< as in the plan
+  std::string kind;    ///< "dot_elw"
+  std::string anchor;  ///< the anchor node's name, or ""
+  std::vector<std::string> lines;  ///< nodes with access expressions: "%5 = dot %x[i, k], %w[k, j]"
+  std::vector<std::string> inputs;
+  std::vector<std::string> outputs;
+  std::vector<std::string> locations;  ///< the user's lines
+  std::int64_t grid = 1;
+  std::int64_t bytes_read = 0;
+  std::int64_t bytes_written = 0;
+  std::int64_t operations = 0;
+  std::string loops;     ///< the loop language
+  std::string assembly;  ///< where asked for
+};
+
+struct FusionRefusal {
+  std::string producer;
+  std::string consumer;
+  std::string reason;
+};
+
+struct PassTime {
+  std::string pass;
+  double seconds = 0;
+};
+
+struct Compilation {
+  plan::Plan plan;
+  std::vector<KernelReport> kernels;
+  std::vector<FusionRefusal> refusals;
+  std::vector<PassTime> passes;
+  std::string simplified;  ///< text of the graph before fusion
+  std::string fused;       ///< text of the graph after fusion, kernels as nested blocks
+};
+
+/// Graph to plan. Throws Error.
+Compilation compile(const ir::Graph& graph, const CompileOptions& options = {});
+
+/// One pass by name, for `weft opt`. Throws Error where there is no such pass.
+void run_pass(ir::Graph& graph, std::string_view pass);
+/// Names that run_pass() knows, in pipeline order.
+std::vector<std::string> pass_names();
+
+}  // namespace weft::compiler

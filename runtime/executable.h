@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/plan.h"
+#include "runtime/state.h"
+
+namespace weft::runtime {
+
+/// A tensor lent to a callback for the length of the call.
+struct TensorView {
+  Type type;
+  std::span<const std::byte> bytes;
+};
+
+/// Fills `to` with the feeder's values for an iteration; a pure function of the iteration.
+using FeedFunction = std::function<void(std::int64_t iteration, std::span<std::byte> to)>;
+using ReceiveFunction =
+    std::function<void(std::int64_t iteration, std::span<const TensorView> tensors)>;
+
+struct RunOptions {
+  int threads = 0;           ///< 0: WEFT_THREADS, or as many as cores
+  bool synchronous = false;  ///< feeders and receivers on the calling thread
+  int queue = 4;             ///< snapshots a receiver may have waiting
+};
+
+/// The function that a phase runs.
+using PhaseFunction = void (*)(void* const* arguments, void* scratch, std::int64_t begin,
+                               std::int64_t end);
+
+/// Machine code in memory; released with the object.
+class Code {
+ public:
+  virtual ~Code() = default;
+  virtual PhaseFunction find(const std::string& symbol) const = 0;  ///< throws Error
+};
+/// Loads the plan's objects through LLVM ORC (object_loader.cpp).
+std::unique_ptr<Code> load_objects(const plan::Plan& plan);
+
+struct KernelTime {
+  std::string kernel;
+  std::int64_t launches = 0;
+  double seconds = 0;
+};
+
+/// Runs a plan. Not to be used by two threads at once.
+class Executable {
+ public:
+  /// Checks the plan; `code` defaults to load_objects(plan).
+  explicit Executable(plan::Plan plan, RunOptions options = {}, std::unique_ptr<Code> code = {});
+  ~Executable();
+  Executable(Executable&&) noexcept;
+  Executable& operator=(Executable&&) noexcept;
+
+  const plan::Plan& plan() const;
+  /// Binds states by name; throws Error where one is missing or has another type.
+  void bind(State state);
+  void set_feeder(const std::string& name, FeedFunction fill);
+  void set_receiver(const std::string& name, ReceiveFunction callback);
+  void set_scalar(const std::string& name, double value);
+
+  /// Iterations of the top-level loop where the plan has exactly one, else 1.
+  std::int64_t iterations() const;
+  /// Runs everything; returns when the last callback has. An exception of a feeder or receiver comes
+  /// out of here, with State that of the last completed iteration.
+  void run();
+  /// Iterations [from, to) only: of the top-level loop where the plan has exactly one; otherwise the
+  /// whole plan is run once for each, with that number as the iteration that feeders see.
+  void run(std::int64_t from, std::int64_t to);
+
+  /// Time of each kernel while profiling is on.
+  void set_profiling(bool on);
+  std::vector<KernelTime> profile() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace weft::runtime

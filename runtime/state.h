@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compiler/ir/error.h"
+#include "compiler/ir/type.h"
+
+namespace weft {
+
+/// Named tensors that outlive a run: parameters, optimiser moments, counters. A handle: copies
+/// share the tensors. Executables are bound to one State; not to be changed while one runs.
+class State {
+ public:
+  State();
+
+  /// Adds a zeroed tensor; throws Error where the name exists.
+  void add(const std::string& name, const Type& type);
+  bool has(const std::string& name) const;
+  const Type& type(const std::string& name) const;  ///< throws Error where there is none
+  std::vector<std::string> names() const;           ///< in order of addition
+  void remove(const std::string& name);
+
+  /// The tensor's bytes, 64-byte aligned, at an address that is stable while it exists.
+  std::span<std::byte> bytes(const std::string& name);
+  std::span<const std::byte> bytes(const std::string& name) const;
+
+  /// Elements as T (float for f32, double for f64, ...); throws Error where sizes do not match.
+  template <typename T>
+  std::span<T> data(const std::string& name) {
+    const auto raw = bytes(name);
+    check_element(name, sizeof(T));
+    return {reinterpret_cast<T*>(raw.data()), raw.size() / sizeof(T)};
+  }
+  /// Elements converted to and from double, whatever the type (c64: pairs).
+  std::vector<double> values(const std::string& name) const;
+  void set_values(const std::string& name, std::span<const double> values);
+
+  std::int64_t total_bytes() const;
+  State clone() const;  ///< a deep copy
+
+ private:
+  void check_element(const std::string& name, std::size_t size) const;
+  struct Storage;
+  std::shared_ptr<Storage> storage_;
+};
+
+/// Converts n elements of `dtype` (c64: n pairs) to doubles and back, rounding to nearest even.
+void to_doubles(DType dtype, const std::byte* from, std::int64_t n, double* to);
+void from_doubles(DType dtype, const double* from, std::int64_t n, std::byte* to);
+
+}  // namespace weft
