@@ -66,6 +66,7 @@ class Attributes {
   const std::vector<double>& reals(std::string_view name) const;
 
   const std::vector<Entry>& entries() const { return entries_; }
+  /// In any order; reals are compared bitwise (NaN equals itself, 0.0 differs from -0.0).
   friend bool operator==(const Attributes&, const Attributes&);
 
  private:
@@ -84,6 +85,8 @@ struct Value {
   friend bool operator==(const Value& a, const Value& b) = default;
 };
 
+/// What an attribute may be. Several specs of one name are alternatives: {"value", integer} and
+/// {"value", real} (the text form tells 1 from 1.0; an empty list is of the first alternative).
 struct AttributeSpec {
   const char* name;
   enum Kind : std::uint8_t { flag, integer, real, text, dtype, integers, reals } kind;
@@ -172,7 +175,13 @@ class ValueMap {
   bool has(Value from) const;
 
  private:
-  std::vector<std::vector<Value>> table_;
+  struct Entry {
+    const Node* from = nullptr;
+    Value to;
+  };
+  const Entry* find(Value from) const;
+
+  std::vector<std::vector<Entry>> table_;
 };
 
 /// Rewrites every operand and yield under `region`, nested regions included, through `map`.
