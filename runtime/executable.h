@@ -38,6 +38,9 @@ class Code {
  public:
   virtual ~Code() = default;
   virtual PhaseFunction find(const std::string& symbol) const = 0;  ///< throws Error
+  /// The machine that this process runs on, spelt as plan::Plan::target; Executable throws where
+  /// the plan's differs. "": not known, only the architecture before the '/' is compared.
+  virtual std::string target() const { return {}; }
 };
 /// Loads the plan's objects through LLVM ORC (object_loader.cpp).
 std::unique_ptr<Code> load_objects(const plan::Plan& plan);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <span>
@@ -42,6 +43,8 @@ class State {
   void set_values(const std::string& name, std::span<const double> values);
 
   std::int64_t total_bytes() const;
+  /// Changes whenever a tensor is added or removed, so that those who hold addresses look again.
+  std::uint64_t version() const;
   State clone() const;  ///< a deep copy
 
  private:
