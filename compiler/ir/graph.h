@@ -89,7 +89,18 @@ struct Value {
 /// {"value", real} (the text form tells 1 from 1.0; an empty list is of the first alternative).
 struct AttributeSpec {
   const char* name;
-  enum Kind : std::uint8_t { flag, integer, real, text, dtype, integers, reals } kind;
+  /// number: an integer or a real, exactly as given; numbers: a list of either.
+  enum Kind : std::uint8_t {
+    flag,
+    integer,
+    real,
+    text,
+    dtype,
+    integers,
+    reals,
+    number,
+    numbers
+  } kind;
   bool required = true;
 };
 
