@@ -1,0 +1,31 @@
+# Functions that the CMakeLists.txt files make targets with.
+include(GNUInstallDirs)
+
+# Headers are included by their paths from the repository's root; installed ones keep those paths
+# in a folder of their own, beside the public weft/ headers.
+set(WEFT_INTERNAL_INCLUDE ${CMAKE_INSTALL_INCLUDEDIR}/weft-internal)
+
+# weft_library(NAME SOURCES pattern... LINK target...): a static library of all matching sources.
+function(weft_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  list(TRANSFORM ARG_SOURCES PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  file(GLOB files CONFIGURE_DEPENDS ${ARG_SOURCES})
+  add_library(${name} STATIC ${files})
+  target_link_libraries(${name} PUBLIC weft_options ${ARG_LINK})
+endfunction()
+
+# weft_use_llvm(TARGET pattern...): links LLVM; its headers are seen by the matching sources only.
+function(weft_use_llvm target)
+  list(TRANSFORM ARGN PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/ OUTPUT_VARIABLE patterns)
+  file(GLOB files CONFIGURE_DEPENDS ${patterns})
+  list(TRANSFORM LLVM_INCLUDE_DIRS PREPEND "-isystem;" OUTPUT_VARIABLE flags)
+  if(files)
+    set_source_files_properties(${files} PROPERTIES COMPILE_OPTIONS "${flags}")
+  endif()
+  if(LLVM_LINK_LLVM_DYLIB)
+    target_link_libraries(${target} PRIVATE LLVM)
+  else()
+    llvm_map_components_to_libnames(components orcjit native passes)
+    target_link_libraries(${target} PRIVATE ${components})
+  endif()
+endfunction()
