@@ -26,31 +26,56 @@ std::string_view kind_name(ir::AttributeSpec::Kind kind) {
       return "a list of integers";
     case Kind::reals:
       return "a list of real numbers";
+    case Kind::number:
+      return "a number";
+    case Kind::numbers:
+      return "a list of numbers";
   }
   return "?";
 }
 
-/// An integer stands for a real of the same value, an empty list for either kind of list.
 bool matches(const ir::AttributeValue& value, ir::AttributeSpec::Kind kind) {
   using Kind = ir::AttributeSpec::Kind;
+  const bool integers = std::holds_alternative<std::vector<std::int64_t>>(value);
+  const bool reals = std::holds_alternative<std::vector<double>>(value);
   switch (kind) {
     case Kind::flag:
       return std::holds_alternative<bool>(value);
     case Kind::integer:
       return std::holds_alternative<std::int64_t>(value);
     case Kind::real:
-      return std::holds_alternative<double>(value) || std::holds_alternative<std::int64_t>(value);
+      return std::holds_alternative<double>(value);
     case Kind::text:
       return std::holds_alternative<std::string>(value);
     case Kind::dtype:
       return std::holds_alternative<DType>(value);
     case Kind::integers:
-      return std::holds_alternative<std::vector<std::int64_t>>(value);
+      return integers;
     case Kind::reals:
-      return std::holds_alternative<std::vector<double>>(value) ||
-             std::holds_alternative<std::vector<std::int64_t>>(value);
+      return reals;
+    case Kind::number:
+      return std::holds_alternative<double>(value) || std::holds_alternative<std::int64_t>(value);
+    case Kind::numbers:
+      return integers || reals;
   }
   return false;
+}
+
+/// Integers given for reals become reals, so that equal attributes are equal texts.
+void convert_reals(Node& node) {
+  for (const ir::AttributeSpec& spec : node.op->attributes) {
+    const ir::AttributeValue* value = node.attributes.find(spec.name);
+    if (value == nullptr) continue;
+    if (spec.kind == ir::AttributeSpec::real) {
+      const auto* integer = std::get_if<std::int64_t>(value);
+      if (integer != nullptr) node.attributes.set(spec.name, static_cast<double>(*integer));
+    } else if (spec.kind == ir::AttributeSpec::reals) {
+      const auto* integers = std::get_if<std::vector<std::int64_t>>(value);
+      if (integers != nullptr) {
+        node.attributes.set(spec.name, std::vector<double>(integers->begin(), integers->end()));
+      }
+    }
+  }
 }
 
 void check_attributes(const Node& node) {
@@ -100,6 +125,7 @@ Node* Builder::emit(const Op& op, std::vector<Value> operands, Attributes attrib
       require(static_cast<bool>(candidate.operands[i]), "operand {} is an empty value", i);
     }
     check_arity(op, candidate.operands.size(), candidate.regions.size());
+    convert_reals(candidate);
     check_attributes(candidate);
     candidate.results = op.infer(candidate);
     for (const Type& type : candidate.results) check_size(type);
@@ -129,8 +155,17 @@ Value Builder::argument(ir::Region& region, const Type& type) {
 }
 
 Value constant(Builder& b, DType dtype, double value, const Shape& shape) {
+  ir::AttributeValue attribute = value;
+  if (!is_differentiable(dtype)) {
+    const std::int64_t integer = saturate_to(dtype, value);
+    if (static_cast<double>(integer) != value) {
+      throw Error(fmt::format("constant: {} is not a value of {}", value, name(dtype)),
+                  b.location());
+    }
+    attribute = integer;
+  }
   return b.emit1("constant", {},
-                 {{"dtype", dtype}, {"shape", extents_of(shape)}, {"value", value}});
+                 {{"dtype", dtype}, {"shape", extents_of(shape)}, {"value", std::move(attribute)}});
 }
 
 Value constant_like(Builder& b, Value like, double value) {

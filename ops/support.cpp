@@ -380,4 +380,33 @@ std::vector<std::int64_t> random_order(Random& random, int n) {
   return order;
 }
 
+Array random_array(Random& random, const Sample::Operand& operand) {
+  Array array(operand.type);
+  const DType dtype = operand.type.dtype;
+  if (!is_differentiable(dtype)) {
+    const auto [low, high] = integer_range(dtype);
+    for (std::int64_t& value : array.integers) {
+      value = std::clamp(random_integer(random, saturate_to(DType::i64, operand.low),
+                                        saturate_to(DType::i64, operand.high)),
+                         low, high);
+    }
+    return array;
+  }
+  const auto draw = [&] { return round_to(dtype, random_real(random, operand.low, operand.high)); };
+  std::generate(array.re.begin(), array.re.end(), draw);
+  std::generate(array.im.begin(), array.im.end(), draw);
+  return array;
+}
+
+Sample elementwise_sample(Random& random, DType dtype, int operands, double low, double high,
+                          bool smooth) {
+  const Type type{dtype, random_shape(random)};
+  Sample sample;
+  for (int i = 0; i < operands; ++i) {
+    sample.operands.push_back({type, dtype == DType::u8 ? std::max(low, 0.0) : low, high});
+  }
+  sample.smooth = smooth;
+  return sample;
+}
+
 }  // namespace weft::ops

@@ -142,5 +142,11 @@ Shape random_shape(Random& random, int minimum_rank = 0, int maximum_rank = 4, b
 std::vector<std::int64_t> random_axes(Random& random, int rank, int count);
 /// 0 .. n-1 in random order.
 std::vector<std::int64_t> random_order(Random& random, int n);
+/// Values for an operand of a sample; each is one that its type holds exactly.
+Array random_array(Random& random, const Sample::Operand& operand);
+/// Operands of one random type with values in [low, high], as elementwise ops take them (u8: from
+/// 0).
+Sample elementwise_sample(Random& random, DType dtype, int operands, double low, double high,
+                          bool smooth = true);
 
 }  // namespace weft::ops
