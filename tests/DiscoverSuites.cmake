@@ -48,8 +48,7 @@ if(NOT EXISTS ${suites} OR ${executable} IS_NEWER_THAN ${suites})
           " ENVIRONMENT \"GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${shard}\"")
       endif()
       string(APPEND script
-        "add_test([=[${name}]=] [=[${executable}]=] [=[--gtest_filter=${suite}.*]=]"
-        " --gtest_brief=1)\n"
+        "add_test([=[${name}]=] [=[${executable}]=] [=[--gtest_filter=${suite}.*]=])\n"
         "set_tests_properties([=[${name}]=] PROPERTIES LABELS ${folder} TIMEOUT ${timeout}"
         "${environment})\n")
     endforeach()
