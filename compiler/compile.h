@@ -11,9 +11,9 @@
 namespace weft::compiler {
 
 struct CompileOptions {
-  bool fuse = true;        ///< false: every op is a kernel of its own
-  int threads = 0;         ///< for generating code; 0: as many as cores
-  bool verify = true;      ///< run the verifier after every pass
+  bool fuse = true;    ///< false: every op is a kernel of its own
+  int threads = 0;     ///< for generating code; 0: as many as cores
+  bool verify = true;  ///< run the verifier after every pass
   bool keep_assembly = false;
   /// Called after each pass that yields a graph.
   std::function<void(std::string_view pass, const ir::Graph& graph, double seconds)> after_pass;
@@ -21,9 +21,9 @@ struct CompileOptions {
 
 /// What became a kernel and why: for dumps.
 struct KernelReport {
-  std::string name;    ///< as in the plan
-  std::string kind;    ///< "dot_elw"
-  std::string anchor;  ///< the anchor node's name, or ""
+  std::string name;                ///< as in the plan
+  std::string kind;                ///< "dot_elw"
+  std::string anchor;              ///< the anchor node's name, or ""
   std::vector<std::string> lines;  ///< nodes with access expressions: "%5 = dot %x[i, k], %w[k, j]"
   std::vector<std::string> inputs;
   std::vector<std::string> outputs;

@@ -11,9 +11,9 @@ namespace weft::compiler {
 
 /// The machine that code is generated for.
 struct HostTarget {
-  std::string cpu;       ///< "znver4"
-  std::string features;  ///< LLVM's "+avx2,..."
-  int vector_bits = 256;  ///< 512 with AVX-512, else 256 (128 without AVX2)
+  std::string cpu;                      ///< "znver4"
+  std::string features;                 ///< LLVM's "+avx2,..."
+  int vector_bits = 256;                ///< 512 with AVX-512, else 256 (128 without AVX2)
   int vector_lanes(DType dtype) const;  ///< at least 1: vector_bits / bits of the register type
   std::string name() const { return "x86-64/" + cpu; }
 };
@@ -21,8 +21,8 @@ struct HostTarget {
 HostTarget host_target();
 
 struct CodegenOptions {
-  bool assembly = false;   ///< also keep assembly text (WEFT_DUMP)
-  bool llvm_ir = false;    ///< also keep LLVM IR after optimisation
+  bool assembly = false;  ///< also keep assembly text (WEFT_DUMP)
+  bool llvm_ir = false;   ///< also keep LLVM IR after optimisation
 };
 
 struct GeneratedCode {

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compiler/compile.h"
+#include "ops/op.h"
+
+namespace weft::compiler {
+
+/// One kernel to be: at most one anchor, the pointwise nodes that are computed with it, what it
+/// reads from memory and what it stores.
+struct Group {
+  std::string name;  ///< "dot_elw.12"
+  std::string kind;  ///< "dot_elw"
+  const ir::Node* anchor = nullptr;
+  std::vector<ir::Value> roots;          ///< pointwise values that have an index of their own
+  std::vector<ir::Value> outputs;        ///< stored: roots, or the anchor's result
+  std::vector<ir::Value> inputs;         ///< loaded
+  std::vector<const ir::Node*> members;  ///< everything computed inside, in order of execution
+};
+
+struct FusedRegion;
+
+/// One thing to execute: a kernel, or a node that is not a kernel (loop, feeder, receiver,
+/// state_write).
+struct Item {
+  Group* group = nullptr;
+  const ir::Node* node = nullptr;
+  std::unique_ptr<FusedRegion> body;  ///< of a loop
+  std::vector<ir::Value> reads;       ///< of memory; a loop's include what its body captures
+  std::vector<ir::Value> writes;
+};
+
+struct FusedRegion {
+  const ir::Region* region = nullptr;
+  std::vector<Item> items;  ///< in order of execution
+};
+
+struct FusedGraph {
+  std::deque<Group> groups;
+  FusedRegion body;
+  std::vector<FusionRefusal> refusals;
+};
+
+/// Whether a value never has memory of its own because every reader can make it for nothing.
+bool is_immediate(const ir::Node& node);
+/// Whether the node's results are in memory before any kernel of its region runs (state, scalar,
+/// constant data, region arguments).
+bool is_source(const ir::Node& node);
+
+/// Merges pointwise nodes with their anchors and with each other. A value that every reader can
+/// rebuild for fewer bytes than storing and loading it would move is not stored. With `fuse` false
+/// every op is a kernel of its own. The order of items lets states and carried values be updated in
+/// place: readers of the old value come first where dependences allow.
+FusedGraph fuse(const ir::Graph& graph, bool fuse = true);
+
+}  // namespace weft::compiler

@@ -1,0 +1,137 @@
+#include "compiler/schedules/emitter.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace weft::compiler {
+
+using ir::Node;
+using ir::Value;
+using loop::Ex;
+using ops::Element;
+
+loop::Scalar register_of(DType dtype) {
+  return loop::register_type(dtype == DType::c64 ? DType::f32 : dtype);
+}
+
+std::int64_t buffer_elements(const Type& type) {
+  return type.elements() * (is_complex(type.dtype) ? 2 : 1);
+}
+
+DType buffer_dtype(DType dtype) { return dtype == DType::c64 ? DType::f32 : dtype; }
+
+Emitter::Emitter(loop::Kernel& kernel, const Group& group)
+    : kernel_(kernel), builder_(kernel), group_(group) {
+  for (Value input : group.inputs) {
+    inputs_[key(input)] =
+        kernel.argument(fmt::format("in{}", inputs_.size()), buffer_dtype(input.dtype()),
+                        buffer_elements(input.type()), false);
+  }
+  for (Value output : group.outputs) {
+    outputs_[key(output)] =
+        kernel.argument(fmt::format("out{}", outputs_.size()), buffer_dtype(output.dtype()),
+                        buffer_elements(output.type()), true);
+  }
+}
+
+const loop::Buffer* Emitter::workspace(DType dtype, std::int64_t elements) {
+  const std::int64_t bytes = elements * static_cast<std::int64_t>(size_of(dtype));
+  workspace_bytes_ += bytes;
+  return kernel_.argument("workspace", dtype, elements, true);
+}
+
+const loop::Buffer* Emitter::input_buffer(Value value) const {
+  const auto found = inputs_.find(key(value));
+  return found == inputs_.end() ? nullptr : found->second;
+}
+
+const loop::Buffer* Emitter::output_buffer(Value value) const {
+  const auto found = outputs_.find(key(value));
+  return found == outputs_.end() ? nullptr : found->second;
+}
+
+bool Emitter::is_output(Value value) const { return outputs_.count(key(value)) != 0; }
+
+void Emitter::bind(Value value, Element element) { bound_[key(value)] = element; }
+
+void Emitter::reset() {
+  bound_.clear();
+  memo_.clear();
+}
+
+Element Emitter::load(const loop::Buffer* buffer, const Type& type, std::span<const Ex> index,
+                      Ex predicate) {
+  loop::Arena& a = arena();
+  const Ex position = a.linearize(index, type.shape);
+  if (!is_complex(type.dtype)) return {a.load(buffer, position, predicate), nullptr};
+  const Ex re = a.mul(position, a.integer(2));
+  return {a.load(buffer, re, predicate), a.load(buffer, a.add(re, a.integer(1)), predicate)};
+}
+
+Element Emitter::value(Value value, std::span<const Ex> index, Ex predicate) {
+  if (const auto found = bound_.find(key(value)); found != bound_.end()) return found->second;
+  if (const auto* buffer = input_buffer(value)) {
+    return load(buffer, value.type(), index, predicate);
+  }
+  const Node& node = *value.node;
+  if (!ops::is_pointwise(node)) {
+    throw std::logic_error(
+        fmt::format("kernel {} needs {} (%{}) in registers, but nothing put it "
+                    "there",
+                    group_.name, node.op->name, node.id));
+  }
+  std::vector<Ex> memo_index(index.begin(), index.end());
+  memo_index.push_back(predicate);
+  const auto memo_key = std::make_pair(key(value), std::move(memo_index));
+  if (const auto found = memo_.find(memo_key); found != memo_.end()) return found->second;
+  const Ex outer = predicate_;
+  predicate_ = predicate;
+  const Element result = ops::row(node).lower.function(*this, node, index);
+  predicate_ = outer;
+  memo_[memo_key] = result;
+  return result;
+}
+
+Element Emitter::operand(const Node& node, std::size_t operand, std::span<const Ex> index) {
+  return value(node.operands[operand], index, predicate_);
+}
+
+Element Emitter::operand_if(const Node& node, std::size_t operand, std::span<const Ex> index,
+                            Ex predicate) {
+  const Ex both = predicate_ == nullptr ? predicate : arena().logical_and(predicate_, predicate);
+  return value(node.operands[operand], index, both);
+}
+
+void Emitter::store(Value output, Ex position, Element element, Ex predicate) {
+  const loop::Buffer* buffer = output_buffer(output);
+  loop::Arena& a = arena();
+  if (!is_complex(output.dtype())) {
+    builder_.store(buffer, position, element.re, predicate);
+    return;
+  }
+  const Ex re = a.mul(position, a.integer(2));
+  builder_.store(buffer, re, element.re, predicate);
+  builder_.store(buffer, a.add(re, a.integer(1)), element.im, predicate);
+}
+
+void Emitter::store_outputs(std::span<const Ex> index, const Shape& shape) {
+  loop::Arena& a = arena();
+  const Ex position = a.linearize(index, shape);
+  // All values before all stores: an output may share memory with an input that is read here.
+  std::vector<Element> elements;
+  for (Value output : group_.outputs) {
+    std::vector<Ex> own(index.begin(), index.end());
+    if (!(output.shape() == shape)) own = a.delinearize(position, output.shape());
+    Element element = value(output, own);
+    element.re = builder_.let(element.re);
+    if (element.im != nullptr) element.im = builder_.let(element.im);
+    elements.push_back(element);
+  }
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    store(group_.outputs[i], position, elements[i]);
+  }
+}
+
+}  // namespace weft::compiler

@@ -1,0 +1,68 @@
+#include "compiler/schedules/schedule.h"
+
+#include <stdexcept>
+
+#include "compiler/schedules/hoist.h"
+
+namespace weft::compiler {
+
+void for_chunk(Emitter& emitter, loop::Ex block, std::int64_t total, std::int64_t chunk,
+               const std::function<void(loop::Ex first, std::int64_t extent)>& body) {
+  loop::Arena& a = emitter.arena();
+  const std::int64_t full = total / chunk;
+  const std::int64_t rest = total % chunk;
+  if (full > 0) {
+    const auto whole = [&] { body(a.mul(block, a.integer(chunk)), chunk); };
+    if (rest == 0) {
+      whole();
+    } else {
+      emitter.builder().condition(a.less(block, a.integer(full)), whole);
+    }
+  }
+  if (rest == 0) return;
+  const auto last = [&] { body(a.integer(full * chunk), rest); };
+  if (full == 0) {
+    last();
+  } else {
+    emitter.builder().condition(a.equal(block, a.integer(full)), last);
+  }
+}
+
+ScheduledKernel schedule_host(const Group& group, const HostTarget& target) {
+  ScheduledKernel result;
+  result.kernel = std::make_unique<loop::Kernel>();
+  result.kernel->name = group.name;
+  Emitter emitter(*result.kernel, group);
+  if (group.anchor == nullptr) {
+    schedule_elementwise(emitter, target);
+  } else {
+    switch (group.anchor->op->pattern) {
+      case ir::Pattern::reduction:
+        if (group.anchor->is("argmax")) {
+          schedule_argmax(emitter, target);
+        } else {
+          schedule_reduction(emitter, target);
+        }
+        break;
+      case ir::Pattern::scan:
+        schedule_cumulative(emitter, target);
+        break;
+      case ir::Pattern::dot:
+        schedule_dot(emitter, target);
+        break;
+      case ir::Pattern::fft:
+        schedule_fft(emitter, target);
+        break;
+      case ir::Pattern::scatter:
+        schedule_scatter(emitter, target);
+        break;
+      default:
+        throw std::logic_error("no schedule for " + std::string(group.anchor->op->name));
+    }
+  }
+  hoist_invariants(*result.kernel);
+  result.workspace_bytes = emitter.workspace_bytes();
+  return result;
+}
+
+}  // namespace weft::compiler
