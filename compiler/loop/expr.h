@@ -42,7 +42,10 @@ enum class Unary : std::uint8_t {
   call_sin,
   call_cos,
   call_tanh,
-  call_erf
+  call_erf,
+  // f32 rounded to what a store of that type keeps, and back: a cast inside a fused chain.
+  round_f16,
+  round_bf16
 };
 
 enum class Binary : std::uint8_t {
@@ -80,6 +83,8 @@ struct Expr {
   const Buffer* buffer = nullptr;  ///< load
   std::int64_t minimum = std::numeric_limits<std::int64_t>::min();
   std::int64_t maximum = std::numeric_limits<std::int64_t>::max();
+  std::int64_t innermost = -1;  ///< the largest id among the variables it depends on, or -1
+  std::uint32_t serial = 0;     ///< position in its arena: an order that does not depend on addresses
 };
 using Ex = const Expr*;
 
@@ -145,7 +150,20 @@ class Arena {
   std::vector<Ex> delinearize(Ex position, const Shape& shape);
 
  private:
+  struct Linear;
+  struct Interval;
+
   Ex intern(const Expr& expr);
+  Ex make(Scalar type, Binary op, Ex a, Ex b);
+  Ex fold(Binary op, Ex a, Ex b);
+  Ex simplify_float(Binary op, Ex a, Ex b);
+  Ex simplify_integer(Binary op, Ex a, Ex b);
+  Ex simplify_boolean(Binary op, Ex a, Ex b);
+  Ex compare(Binary op, Ex a, Ex b);
+  Ex floor_divide(Ex a, std::int64_t divisor);
+  Ex floor_modulo(Ex a, std::int64_t divisor);
+  Ex from_linear(Linear linear);
+  void recombine(Linear& linear);
 
   struct Hash {
     std::size_t operator()(const Expr* e) const;

@@ -1,0 +1,175 @@
+#include "compiler/loop/kernel.h"
+
+#include <stdexcept>
+#include <utility>
+
+namespace weft::loop {
+
+const Buffer* Kernel::argument(std::string buffer_name, DType dtype, std::int64_t elements,
+                               bool writable) {
+  buffers.push_back({.name = std::move(buffer_name),
+                     .dtype = dtype,
+                     .elements = elements,
+                     .space = Space::argument,
+                     .writable = writable,
+                     .index = static_cast<int>(arguments.size()),
+                     .values = {}});
+  arguments.push_back(&buffers.back());
+  return &buffers.back();
+}
+
+const Buffer* Kernel::local(std::string buffer_name, DType dtype, std::int64_t elements) {
+  buffers.push_back({.name = std::move(buffer_name),
+                     .dtype = dtype,
+                     .elements = elements,
+                     .space = Space::local,
+                     .writable = true,
+                     .index = -1,
+                     .values = {}});
+  return &buffers.back();
+}
+
+const Buffer* Kernel::table(std::string buffer_name, DType dtype, std::vector<double> values) {
+  const auto elements = static_cast<std::int64_t>(values.size());
+  buffers.push_back({.name = std::move(buffer_name),
+                     .dtype = dtype,
+                     .elements = elements,
+                     .space = Space::table,
+                     .writable = false,
+                     .index = -1,
+                     .values = std::move(values)});
+  return &buffers.back();
+}
+
+Statement* Builder::append(StatementKind kind) {
+  if (!block_) throw std::logic_error("a statement outside of a phase");
+  Statement& statement = kernel_.statements.emplace_back();
+  statement.kind = kind;
+  block_->push_back(&statement);
+  return block_->back();
+}
+
+void Builder::nested(Block& block, const std::function<void()>& body) {
+  Block* const outer = std::exchange(block_, &block);
+  try {
+    body();
+  } catch (...) {
+    block_ = outer;
+    throw;
+  }
+  block_ = outer;
+}
+
+void Builder::phase(std::int64_t grid, const std::function<void(Ex block)>& body) {
+  if (block_) throw std::logic_error("a phase inside a phase");
+  if (grid < 0) throw std::logic_error("a phase with a negative grid");
+  Phase phase;
+  phase.grid = grid;
+  phase.block = arena().variable(Scalar::i64, 0, grid > 0 ? grid - 1 : 0);
+  nested(phase.body, [&] { body(phase.block); });
+  kernel_.phases.push_back(std::move(phase));
+}
+
+void Builder::loop(std::int64_t extent, Role role, int width,
+                   const std::function<void(Ex index)>& body) {
+  if (extent < 0) throw std::logic_error("a loop with a negative extent");
+  if (width < 1) throw std::logic_error("a vector loop with a width below 1");
+  if (extent == 0) return;
+  if (extent == 1) {
+    body(arena().integer(0));
+    return;
+  }
+  Statement* statement = append(StatementKind::loop);
+  statement->role = role;
+  statement->width = role == Role::vector ? width : 1;
+  statement->extent = arena().integer(extent);
+  statement->variable = arena().variable(Scalar::i64, 0, extent - 1);
+  nested(statement->body, [&] { body(statement->variable); });
+}
+
+void Builder::loop(Ex extent, const std::function<void(Ex index)>& body) {
+  if (extent->type != Scalar::i64) throw std::logic_error("loop: the extent must be i64");
+  if (extent->kind == ExprKind::constant) {
+    loop(extent->integer > 0 ? extent->integer : 0, Role::serial, 1, body);
+    return;
+  }
+  Statement* statement = append(StatementKind::loop);
+  statement->extent = extent;
+  statement->variable =
+      arena().variable(Scalar::i64, 0, extent->maximum > 0 ? extent->maximum - 1 : 0);
+  nested(statement->body, [&] { body(statement->variable); });
+}
+
+void Builder::condition(Ex condition, const std::function<void()>& body) {
+  if (condition->type != Scalar::boolean) throw std::logic_error("condition: not boolean");
+  if (condition->kind == ExprKind::constant) {
+    if (condition->integer) body();
+    return;
+  }
+  Statement* statement = append(StatementKind::condition);
+  statement->value = condition;
+  nested(statement->body, body);
+}
+
+void Builder::store(const Buffer* buffer, Ex index, Ex value, Ex predicate) {
+  if (!buffer || !buffer->writable) throw std::logic_error("store to a buffer that is read-only");
+  if (index->type != Scalar::i64) throw std::logic_error("store: the index must be i64");
+  if (value->type != register_type(buffer->dtype)) {
+    throw std::logic_error("store of " + std::string(name(value->type)) + " to " + buffer->name +
+                           ", which holds " + std::string(weft::name(buffer->dtype)));
+  }
+  if (predicate) {
+    if (predicate->type != Scalar::boolean) throw std::logic_error("store: predicate not boolean");
+    if (predicate->kind == ExprKind::constant) {
+      if (!predicate->integer) return;
+      predicate = nullptr;
+    }
+  }
+  Statement* statement = append(StatementKind::store);
+  statement->buffer = buffer;
+  statement->index = index;
+  statement->value = value;
+  statement->predicate = predicate;
+}
+
+Ex Builder::let(Ex value) {
+  if (value->kind == ExprKind::constant || value->kind == ExprKind::variable) return value;
+  Statement* statement = append(StatementKind::let);
+  statement->value = value;
+  statement->variable = arena().variable(value->type, value->minimum, value->maximum);
+  return statement->variable;
+}
+
+Accumulator* Builder::declare(Scalar type, Combine combine, Ex initial) {
+  if (initial->type != type) throw std::logic_error("declare: initial value of another type");
+  kernel_.accumulators.push_back({.type = type,
+                                  .combine = combine,
+                                  .initial = initial,
+                                  .id = static_cast<int>(kernel_.accumulators.size())});
+  Accumulator* accumulator = &kernel_.accumulators.back();
+  append(StatementKind::declare)->accumulator = accumulator;
+  return accumulator;
+}
+
+void Builder::accumulate(Accumulator* accumulator, Ex value) {
+  if (value->type != accumulator->type) throw std::logic_error("accumulate: another type");
+  Statement* statement = append(StatementKind::accumulate);
+  statement->accumulator = accumulator;
+  statement->value = value;
+}
+
+void Builder::assign(Accumulator* accumulator, Ex value) {
+  if (value->type != accumulator->type) throw std::logic_error("assign: another type");
+  Statement* statement = append(StatementKind::assign);
+  statement->accumulator = accumulator;
+  statement->value = value;
+}
+
+Ex Builder::read(Accumulator* accumulator) {
+  Statement* statement = append(StatementKind::let);
+  statement->accumulator = accumulator;
+  statement->variable = arena().variable(accumulator->type);
+  return statement->variable;
+}
+
+}  // namespace weft::loop
