@@ -12,14 +12,14 @@ Ex exp(Arena& arena, Ex x);        ///< 2 ulp
 Ex exp2(Arena& arena, Ex x);       ///< 2 ulp
 Ex log(Arena& arena, Ex x);        ///< 2 ulp
 Ex log2(Arena& arena, Ex x);       ///< 2 ulp
-Ex sin(Arena& arena, Ex x);        ///< 3 ulp for |x| <= 1e5
-Ex cos(Arena& arena, Ex x);        ///< 3 ulp for |x| <= 1e5
+Ex sin(Arena& arena, Ex x);        ///< 3 ulp for |x| <= 1e5; beyond 2^22 only in [-1, 1]
+Ex cos(Arena& arena, Ex x);        ///< 3 ulp for |x| <= 1e5; beyond 2^22 only in [-1, 1]
 Ex tanh(Arena& arena, Ex x);       ///< 4 ulp
 Ex erf(Arena& arena, Ex x);        ///< 4 ulp
 Ex pow(Arena& arena, Ex x, Ex y);  ///< 16 ulp; C's special cases for negative bases and zeros
 Ex rsqrt(Arena& arena, Ex x);      ///< 1 / sqrt(x), correctly rounded steps
-Ex expm1(Arena& arena, Ex x);      ///< exp(x) - 1 without cancellation
-Ex log1p(Arena& arena, Ex x);      ///< log(1 + x) without cancellation
+Ex expm1(Arena& arena, Ex x);      ///< 3 ulp: exp(x) - 1 without cancellation
+Ex log1p(Arena& arena, Ex x);      ///< 3 ulp: log(1 + x) without cancellation
 
 /// cos(2 pi turns): the reduction of |turns| <= 2^20 is exact, so that the result is accurate next
 /// to its zeros as well. 3 ulp.
