@@ -69,11 +69,11 @@ class Executable {
 
   /// Iterations of the top-level loop where the plan has exactly one, else 1.
   std::int64_t iterations() const;
-  /// Runs everything; returns when the last callback has. An exception of a feeder or receiver comes
-  /// out of here, with State that of the last completed iteration.
+  /// Runs everything; returns when the last callback has. An exception of a feeder or receiver
+  /// comes out of here, with State that of the last completed iteration.
   void run();
-  /// Iterations [from, to) only: of the top-level loop where the plan has exactly one; otherwise the
-  /// whole plan is run once for each, with that number as the iteration that feeders see.
+  /// Iterations [from, to) only: of the top-level loop where the plan has exactly one; otherwise
+  /// the whole plan is run once for each, with that number as the iteration that feeders see.
   void run(std::int64_t from, std::int64_t to);
 
   /// Time of each kernel while profiling is on.

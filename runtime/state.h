@@ -54,6 +54,9 @@ class State {
 };
 
 /// Converts n elements of `dtype` (c64: n pairs) to doubles and back, rounding to nearest even.
+/// Beyond the range a float becomes infinity and an integer the nearest end of its type (NaN: 0);
+/// a bool is 1 for whatever is not 0. f16 and bf16 keep every bit there and back, NaNs included;
+/// i64 above 2^53 does not.
 void to_doubles(DType dtype, const std::byte* from, std::int64_t n, double* to);
 void from_doubles(DType dtype, const double* from, std::int64_t n, std::byte* to);
 

@@ -1,0 +1,278 @@
+#include "runtime/executable.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "compiler/ir/error.h"
+#include "runtime/executor.h"
+#include "runtime/memory.h"
+#include "runtime/plan_check.h"
+#include "runtime/thread_pool.h"
+#include "runtime/transfers.h"
+
+namespace weft::runtime {
+namespace {
+
+constexpr int most_threads = 1024;
+
+int thread_count(const RunOptions& options) {
+  if (options.threads < 0 || options.threads > most_threads) {
+    throw Error(fmt::format("threads: {}; should be 0 to {}", options.threads, most_threads));
+  }
+  if (options.threads > 0) return options.threads;
+  if (const char* text = std::getenv("WEFT_THREADS"); text != nullptr && *text != '\0') {
+    const std::string_view view(text);
+    int threads = 0;
+    const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), threads);
+    if (error != std::errc() || end != view.data() + view.size() || threads < 1 ||
+        threads > most_threads) {
+      throw Error(fmt::format("WEFT_THREADS is \"{}\"; should be 1 to {}", view, most_threads));
+    }
+    return threads;
+  }
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, most_threads);
+}
+
+/// Index of the entry of that name; throws Error listing the names that there are.
+template <typename Entry>
+std::size_t find_named(const plan::Plan& plan, const std::vector<Entry>& entries,
+                       std::string_view what, const std::string& name) {
+  std::vector<std::string_view> names;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].name == name) return i;
+    names.push_back(entries[i].name);
+  }
+  if (names.empty()) {
+    throw Error(fmt::format("plan \"{}\": no {} \"{}\": it has none", plan.name, what, name));
+  }
+  throw Error(fmt::format("plan \"{}\": no {} \"{}\"; it has \"{}\"", plan.name, what, name,
+                          fmt::join(names, "\", \"")));
+}
+
+}  // namespace
+
+struct Executable::Impl {
+  Impl(plan::Plan the_plan, RunOptions the_options, std::unique_ptr<Code> the_code);
+
+  void make_owned_buffers();
+  void look_up_states();
+  void forbid_while_running(std::string_view what) const;
+  void run(std::int64_t from, std::int64_t to);
+  void check_run(std::int64_t from, std::int64_t to) const;
+
+  plan::Plan plan;
+  RunOptions options;
+  int threads;
+  PlanInfo info;
+  std::unique_ptr<Code> code;
+  AlignedBuffer arena;
+  std::vector<AlignedBuffer> owned;  ///< of constants and scalars, by buffer
+  std::vector<void*> addresses;      ///< by buffer
+  Transfers transfers;
+  Executor executor;
+  std::optional<State> state;
+  std::uint64_t state_version = 0;
+  std::optional<ThreadPool> pool;  ///< made by the first run
+  std::atomic<bool> running{false};
+};
+
+Executable::Impl::Impl(plan::Plan the_plan, RunOptions the_options, std::unique_ptr<Code> the_code)
+    : plan(std::move(the_plan)),
+      options(the_options),
+      threads(thread_count(options)),
+      info(check_plan(plan, the_code == nullptr)),
+      // The architecture before loading: the loader's message about foreign code is less clear.
+      code((check_target(plan, ""), the_code ? std::move(the_code) : load_objects(plan))),
+      arena((check_target(plan, code->target()), plan.arena_bytes)),
+      transfers(plan),
+      executor(plan, info, *code, transfers) {
+  if (options.queue < 1) throw Error(fmt::format("queue: {}; should be 1 or more", options.queue));
+  make_owned_buffers();
+  const auto is_state = [](const plan::Buffer& buffer) {
+    return buffer.kind == plan::BufferKind::state;
+  };
+  if (std::none_of(plan.buffers.begin(), plan.buffers.end(), is_state)) executor.bind(addresses);
+}
+
+void Executable::Impl::make_owned_buffers() {
+  owned.resize(plan.buffers.size());
+  addresses.resize(plan.buffers.size());
+  for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
+    const plan::Buffer& buffer = plan.buffers[i];
+    if (buffer.kind == plan::BufferKind::state) continue;
+    if (buffer.kind == plan::BufferKind::arena) {
+      addresses[i] = arena.data() + buffer.offset;
+      continue;
+    }
+    owned[i] = AlignedBuffer(static_cast<std::int64_t>(buffer.data.size()));
+    std::memcpy(owned[i].data(), buffer.data.data(), buffer.data.size());
+    addresses[i] = owned[i].data();
+  }
+}
+
+void Executable::Impl::look_up_states() {
+  std::vector<std::string> missing;
+  std::vector<std::string> wrong;
+  std::vector<void*> found = addresses;
+  for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
+    const plan::Buffer& buffer = plan.buffers[i];
+    if (buffer.kind != plan::BufferKind::state) continue;
+    const std::string text = fmt::format("\"{}\" {}", buffer.name, buffer.type.text());
+    if (!state->has(buffer.name)) {
+      if (std::find(missing.begin(), missing.end(), text) == missing.end()) missing.push_back(text);
+    } else if (!(state->type(buffer.name) == buffer.type)) {
+      wrong.push_back(fmt::format("{} is {}", text, state->type(buffer.name).text()));
+    } else {
+      found[i] = state->bytes(buffer.name).data();
+    }
+  }
+  std::string message;
+  if (!missing.empty()) message = fmt::format(": it lacks {}", fmt::join(missing, ", "));
+  if (!wrong.empty()) {
+    message += fmt::format("{} of another type: {}", message.empty() ? ":" : "; and has",
+                           fmt::join(wrong, ", "));
+  }
+  if (!message.empty()) {
+    throw Error(fmt::format("plan \"{}\": the State does not fit{}", plan.name, message));
+  }
+  addresses = std::move(found);
+  executor.bind(addresses);
+  state_version = state->version();
+}
+
+void Executable::Impl::forbid_while_running(std::string_view what) const {
+  if (running.load()) {
+    throw Error(fmt::format("plan \"{}\": {} while it runs", plan.name, what));
+  }
+}
+
+void Executable::Impl::check_run(std::int64_t from, std::int64_t to) const {
+  if (from < 0 || to < from) {
+    throw Error(fmt::format("plan \"{}\": run({}, {}): no such range", plan.name, from, to));
+  }
+  if (info.only_loop) {
+    const std::int64_t count = plan.steps[*info.only_loop].count;
+    if (to > count) {
+      throw Error(fmt::format("plan \"{}\": run({}, {}): its loop has {} iterations", plan.name,
+                              from, to, count));
+    }
+  }
+  std::int64_t last = 0;
+  if (__builtin_mul_overflow(to, info.deepest, &last)) {
+    throw Error(fmt::format("plan \"{}\": run({}, {}): more iterations than can be counted",
+                            plan.name, from, to));
+  }
+  std::vector<std::string> unset;
+  for (std::size_t i = 0; i < plan.feeders.size(); ++i) {
+    if (info.feeders[i].used && !transfers.feeders[i]->fill) {
+      unset.push_back(fmt::format("\"{}\" {}", plan.feeders[i].name, plan.feeders[i].type.text()));
+    }
+  }
+  if (!unset.empty()) {
+    throw Error(fmt::format("plan \"{}\": no function set for feeder {}", plan.name,
+                            fmt::join(unset, ", ")));
+  }
+}
+
+void Executable::Impl::run(std::int64_t from, std::int64_t to) {
+  if (running.exchange(true)) {
+    throw Error(fmt::format("plan \"{}\": run while it runs", plan.name));
+  }
+  const std::unique_ptr<std::atomic<bool>, void (*)(std::atomic<bool>*)> finally(
+      &running, [](std::atomic<bool>* flag) { flag->store(false); });
+  check_run(from, to);
+  if (!state) {
+    for (const plan::Buffer& buffer : plan.buffers) {
+      if (buffer.kind != plan::BufferKind::state) continue;
+      throw Error(fmt::format("plan \"{}\": run before a State is bound: it needs \"{}\" {}",
+                              plan.name, buffer.name, buffer.type.text()));
+    }
+  } else if (state->version() != state_version) {
+    look_up_states();
+  }
+  if (!pool) {
+    std::int64_t scratch = 0;
+    for (const plan::Kernel& kernel : plan.kernels) {
+      scratch = std::max(scratch, kernel.scratch_bytes);
+    }
+    pool.emplace(threads, scratch);
+  }
+  executor.run(from, to, *pool, options);
+}
+
+Executable::Executable(plan::Plan plan, RunOptions options, std::unique_ptr<Code> code)
+    : impl_(std::make_unique<Impl>(std::move(plan), options, std::move(code))) {}
+Executable::~Executable() = default;
+Executable::Executable(Executable&&) noexcept = default;
+Executable& Executable::operator=(Executable&&) noexcept = default;
+
+const plan::Plan& Executable::plan() const { return impl_->plan; }
+
+void Executable::bind(State state) {
+  impl_->forbid_while_running("bind");
+  std::optional<State> before = std::exchange(impl_->state, std::move(state));
+  try {
+    impl_->look_up_states();
+  } catch (...) {
+    impl_->state = std::move(before);
+    throw;
+  }
+}
+
+void Executable::set_feeder(const std::string& name, FeedFunction fill) {
+  impl_->forbid_while_running("set_feeder");
+  const std::size_t index = find_named(impl_->plan, impl_->plan.feeders, "feeder", name);
+  impl_->transfers.feeders[index]->fill = std::move(fill);
+}
+
+void Executable::set_receiver(const std::string& name, ReceiveFunction callback) {
+  impl_->forbid_while_running("set_receiver");
+  const std::size_t index = find_named(impl_->plan, impl_->plan.receivers, "receiver", name);
+  impl_->transfers.receivers[index]->callback = std::move(callback);
+}
+
+void Executable::set_scalar(const std::string& name, double value) {
+  impl_->forbid_while_running("set_scalar");
+  std::vector<plan::Buffer> scalars;
+  bool found = false;
+  for (std::size_t i = 0; i < impl_->plan.buffers.size(); ++i) {
+    const plan::Buffer& buffer = impl_->plan.buffers[i];
+    if (buffer.kind != plan::BufferKind::scalar) continue;
+    scalars.push_back(buffer);
+    if (buffer.name != name) continue;
+    const double complex_pair[2] = {value, 0};
+    from_doubles(buffer.type.dtype, complex_pair, 1, impl_->owned[i].data());
+    found = true;
+  }
+  if (!found) find_named(impl_->plan, scalars, "scalar", name);
+}
+
+std::int64_t Executable::iterations() const {
+  return impl_->info.only_loop ? impl_->plan.steps[*impl_->info.only_loop].count : 1;
+}
+
+void Executable::run() { impl_->run(0, iterations()); }
+
+void Executable::run(std::int64_t from, std::int64_t to) { impl_->run(from, to); }
+
+void Executable::set_profiling(bool on) {
+  impl_->forbid_while_running("set_profiling");
+  impl_->executor.set_profiling(on);
+}
+
+std::vector<KernelTime> Executable::profile() const {
+  impl_->forbid_while_running("profile");
+  return impl_->executor.profile();
+}
+
+}  // namespace weft::runtime

@@ -1,0 +1,211 @@
+#include "runtime/executor.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "compiler/ir/error.h"
+#include "runtime/float_mode.h"
+
+namespace weft::runtime {
+namespace {
+
+/// Whether other workers could save time: waking them takes about as long as one of them needs for
+/// this much. A kernel that says nothing of its work is shared.
+bool worth_sharing(const plan::Kernel& kernel) {
+  constexpr double bytes_a_second = 20e9;
+  constexpr double operations_a_second = 10e9;
+  constexpr double sharing_seconds = 2e-6;
+  const double bytes =
+      static_cast<double>(kernel.bytes_read) + static_cast<double>(kernel.bytes_written);
+  const double seconds =
+      bytes / bytes_a_second + static_cast<double>(kernel.operations) / operations_a_second;
+  return seconds <= 0 || seconds > sharing_seconds;
+}
+
+}  // namespace
+
+Executor::Executor(const plan::Plan& plan, const PlanInfo& info, const Code& code,
+                   Transfers& transfers)
+    : plan_(plan), info_(info), transfers_(transfers) {
+  for (const plan::Kernel& kernel : plan.kernels) {
+    BoundKernel& bound = kernels_.emplace_back();
+    bound.worth_sharing = worth_sharing(kernel);
+    for (const plan::Phase& phase : kernel.phases) {
+      const PhaseFunction function = code.find(phase.symbol);
+      if (function == nullptr) {
+        throw Error(fmt::format("plan \"{}\": kernel {}: the code has no symbol {}", plan.name,
+                                kernel.name, phase.symbol));
+      }
+      bound.phases.push_back({function, phase.grid});
+    }
+    times_.push_back({kernel.name, 0, 0});
+  }
+}
+
+void Executor::bind(std::span<void* const> addresses) {
+  top_ = bind_steps(plan_.steps, addresses, true);
+}
+
+Executor::Body Executor::bind_steps(const std::vector<plan::Step>& steps,
+                                    std::span<void* const> addresses, bool top) {
+  Body body;
+  body.operations.reserve(steps.size());
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    const plan::Step& step = steps[i];
+    Operation& operation = body.operations.emplace_back();
+    operation.kind = step.kind;
+    operation.index = step.index;
+    for (const std::uint32_t buffer : step.buffers) {
+      operation.addresses.push_back(addresses[buffer]);
+    }
+    switch (step.kind) {
+      case plan::StepKind::launch:
+        break;
+      case plan::StepKind::copy:
+        operation.bytes = plan_.buffers[step.buffers[0]].type.bytes();
+        break;
+      case plan::StepKind::feed:
+        operation.bytes = plan_.feeders[step.index].type.bytes();
+        body.feeders.push_back(transfers_.feeders[step.index].get());
+        break;
+      case plan::StepKind::receive:
+        body.receivers.push_back(transfers_.receivers[step.index].get());
+        break;
+      case plan::StepKind::loop:
+        operation.count = step.count;
+        operation.bounded_by_run = top && info_.only_loop == i;
+        operation.body = bind_steps(step.body, addresses, false);
+        body.receivers.insert(body.receivers.end(), operation.body.receivers.begin(),
+                              operation.body.receivers.end());
+        break;
+    }
+  }
+  if (top) {
+    // What fails outside of all loops stops the outermost ones.
+    for (Operation& operation : body.operations) operation.body.receivers = body.receivers;
+  }
+  return body;
+}
+
+void Executor::start_transfers(std::int64_t from, std::int64_t to, const RunOptions& options) {
+  transfers_.failure.reset();
+  for (std::size_t i = 0; i < transfers_.receivers.size(); ++i) {
+    if (!info_.receivers[i].used) continue;
+    transfers_.receivers[i]->start(options.queue, options.synchronous);
+  }
+  for (std::size_t i = 0; i < transfers_.feeders.size(); ++i) {
+    const TransferUse::Range range = info_.feeders[i].range(from, to);
+    transfers_.feeders[i]->start(range.first, range.last, options.synchronous);
+  }
+}
+
+void Executor::finish_transfers() noexcept {
+  for (const auto& feeder : transfers_.feeders) feeder->stop();
+  for (const auto& receiver : transfers_.receivers) receiver->finish();
+}
+
+void Executor::run(std::int64_t from, std::int64_t to, ThreadPool& pool,
+                   const RunOptions& options) {
+  pool_ = &pool;
+  from_ = from;
+  to_ = to;
+  try {
+    // Before denormals are flushed here: new threads inherit the mode of the one that starts them.
+    start_transfers(from, to, options);
+    const FloatMode mode(FloatMode::flushing(FloatMode::current()));
+    run_all();
+  } catch (...) {
+    transfers_.failure.set(std::current_exception());
+  }
+  finish_transfers();
+  transfers_.failure.rethrow();
+}
+
+bool Executor::run_all() {
+  if (info_.only_loop) return run_body(top_, 0);
+  for (std::int64_t number = from_; number < to_; ++number) {
+    if (!may_go_on(top_) || !run_body(top_, number)) return false;
+  }
+  return true;
+}
+
+bool Executor::may_go_on(const Body& body) const {
+  if (!transfers_.failure.any()) return true;
+  for (const ReceiverChannel* receiver : body.receivers) {
+    if (receiver->failed()) return false;
+  }
+  return true;
+}
+
+bool Executor::run_loop(const Operation& loop, std::int64_t number) {
+  const std::int64_t begin = loop.bounded_by_run ? from_ : 0;
+  const std::int64_t end = loop.bounded_by_run ? to_ : loop.count;
+  auto* index = static_cast<std::int64_t*>(loop.addresses[0]);
+  for (std::int64_t i = begin; i < end; ++i) {
+    if (!may_go_on(loop.body)) return false;
+    *index = i;
+    if (!run_body(loop.body, number * loop.count + i)) return false;
+  }
+  return true;
+}
+
+bool Executor::run_body(const Body& body, std::int64_t number) {
+  // All of an iteration's data before its first kernel, so that none runs where a feeder fails.
+  for (FeederChannel* feeder : body.feeders) feeder->await(number);
+  for (const Operation& operation : body.operations) {
+    switch (operation.kind) {
+      case plan::StepKind::launch:
+        launch(operation);
+        break;
+      case plan::StepKind::copy:
+        pool_->copy(operation.addresses[1], operation.addresses[0], operation.bytes);
+        break;
+      case plan::StepKind::feed: {
+        FeederChannel& feeder = *transfers_.feeders[operation.index];
+        pool_->copy(operation.addresses[0], feeder.staged(number), operation.bytes);
+        feeder.release(number);
+        break;
+      }
+      case plan::StepKind::receive: {
+        ReceiverChannel& receiver = *transfers_.receivers[operation.index];
+        if (receiver.wants(number)) receiver.deliver(number, operation.addresses, *pool_);
+        break;
+      }
+      case plan::StepKind::loop:
+        if (!run_loop(operation, number)) return false;
+        break;
+    }
+  }
+  return true;
+}
+
+void Executor::launch_phases(const Operation& operation) {
+  const BoundKernel& kernel = kernels_[operation.index];
+  for (const BoundPhase& phase : kernel.phases) {
+    if (kernel.worth_sharing) {
+      pool_->run(phase.function, operation.addresses.data(), phase.grid);
+    } else {
+      pool_->run_alone(phase.function, operation.addresses.data(), phase.grid);
+    }
+  }
+}
+
+void Executor::launch(const Operation& operation) {
+  if (!profiling_) return launch_phases(operation);
+  const auto start = std::chrono::steady_clock::now();
+  launch_phases(operation);
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  KernelTime& time = times_[operation.index];
+  ++time.launches;
+  time.seconds += taken.count();
+}
+
+void Executor::set_profiling(bool on) {
+  if (on && !profiling_) {
+    for (KernelTime& time : times_) time = {time.kernel, 0, 0};
+  }
+  profiling_ = on;
+}
+
+}  // namespace weft::runtime

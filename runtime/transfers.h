@@ -1,0 +1,154 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "runtime/executable.h"
+#include "runtime/memory.h"
+#include "runtime/plan.h"
+#include "runtime/thread_pool.h"
+#include "runtime/wait.h"
+
+namespace weft::runtime {
+
+/// A thread that does one job after another, started with the first.
+class Lane {
+ public:
+  Lane() = default;
+  ~Lane();  ///< waits for the job
+  Lane(const Lane&) = delete;
+  Lane& operator=(const Lane&) = delete;
+
+  /// The last job must be done; `job` must not throw. Throws Error where no thread can be had.
+  void start(std::function<void()> job);
+  void wait() const;
+
+ private:
+  enum class Phase : std::uint8_t { idle, busy, closing };
+
+  void loop();
+
+  std::function<void()> job_;
+  std::atomic<Phase> phase_{Phase::idle};
+  Signal signal_;
+  std::thread thread_;
+};
+
+/// The first exception of a run, from whatever thread.
+class Failure {
+ public:
+  void set(std::exception_ptr exception);
+  bool any() const { return any_.load(); }
+  void reset();
+  void rethrow() const;  ///< where there is one
+
+ private:
+  mutable std::mutex mutex_;
+  std::exception_ptr first_;
+  std::atomic<bool> any_{false};
+};
+
+/// Runs a feeder's function ahead of need into two buffers, in order of iteration.
+class FeederChannel {
+ public:
+  explicit FeederChannel(const plan::Feeder& feeder);
+
+  FeedFunction fill;
+
+  /// Begins filling for iterations [first, last). Synchronous: await() does it instead.
+  void start(std::int64_t first, std::int64_t last, bool synchronous);
+  /// Waits until the iteration's data are there; throws what fill() threw.
+  void await(std::int64_t iteration);
+  /// The awaited data; release() gives the buffer back.
+  const std::byte* staged(std::int64_t iteration) const { return slot(iteration).data(); }
+  void release(std::int64_t iteration);
+  /// Ends filling, waiting for a fill() under way; what it throws now is of no consequence.
+  void stop() noexcept;
+
+ private:
+  const AlignedBuffer& slot(std::int64_t iteration) const {
+    return slots_[static_cast<std::size_t>(iteration % 2)];
+  }
+  void call_fill(std::int64_t iteration);
+  void fill_all(std::int64_t first, std::int64_t last) noexcept;
+
+  std::int64_t bytes_;
+  std::array<AlignedBuffer, 2> slots_;
+  bool synchronous_ = false;
+  unsigned int float_mode_ = 0;            ///< the caller's, for fill() on its thread
+  std::atomic<std::int64_t> filled_{0};    ///< iterations below are filled
+  std::atomic<std::int64_t> released_{0};  ///< iterations below are done with
+  std::atomic<bool> failed_{false};
+  std::atomic<bool> stopping_{false};
+  std::exception_ptr error_;  ///< written before failed_
+  Signal signal_;
+  Lane lane_;
+};
+
+/// Takes snapshots and hands them to a receiver's callback, in order.
+class ReceiverChannel {
+ public:
+  ReceiverChannel(const plan::Receiver& receiver, Failure& failure);
+
+  ReceiveFunction callback;
+
+  bool wants(std::int64_t iteration) const { return callback && iteration % every_ == 0; }
+  bool failed() const { return failed_.load(); }
+
+  /// `queue`: snapshots that may wait while one is with the callback.
+  void start(int queue, bool synchronous);
+  /// Snapshots the sources (one address a tensor) for the callback; waits while the queue is full.
+  /// Synchronous: calls back with the sources themselves. After a failure it does nothing.
+  void deliver(std::int64_t iteration, std::span<void* const> sources, ThreadPool& pool);
+  /// Returns when the last callback has.
+  void finish() noexcept;
+
+ private:
+  struct Snapshot {
+    std::int64_t iteration = 0;
+    AlignedBuffer memory;
+    std::vector<TensorView> views;
+  };
+
+  std::unique_ptr<Snapshot> new_snapshot() const;
+  std::vector<TensorView> views_of(std::span<void* const> sources) const;
+  void call_back(std::int64_t iteration, std::span<const TensorView> tensors) noexcept;
+  void deliver_all() noexcept;
+
+  std::vector<Type> types_;
+  std::vector<std::int64_t> offsets_;  ///< of each tensor in a snapshot
+  std::int64_t bytes_ = 0;
+  std::int64_t every_;
+  Failure& failure_;
+  bool synchronous_ = false;
+  unsigned int float_mode_ = 0;
+  int queue_ = 1;
+  std::mutex mutex_;  ///< guards waiting_ and spare_
+  std::deque<std::unique_ptr<Snapshot>> waiting_;
+  std::vector<std::unique_ptr<Snapshot>> spare_;
+  std::atomic<int> waiting_count_{0};
+  std::atomic<bool> closed_{false};
+  std::atomic<bool> failed_{false};
+  Signal signal_;
+  Lane lane_;
+};
+
+/// A plan's channels, by index.
+struct Transfers {
+  explicit Transfers(const plan::Plan& plan);
+
+  Failure failure;
+  std::vector<std::unique_ptr<FeederChannel>> feeders;
+  std::vector<std::unique_ptr<ReceiverChannel>> receivers;
+};
+
+}  // namespace weft::runtime
