@@ -1,6 +1,77 @@
+#include <CLI/CLI.hpp>
 #include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <new>
+#include <string>
 
-int main() {
-  std::puts("weft " WEFT_VERSION);
-  return 0;
+#include "compiler/ir/error.h"
+#include "compiler/ir/text.h"
+#include "ops/op.h"
+#include "tools/command.h"
+
+namespace weft::command {
+
+namespace {
+
+// A graph's text is small; what is larger is something else, such as a device that never ends.
+constexpr std::size_t most_bytes = std::size_t{1} << 30;
+
+std::string read_stream(std::istream& stream, const std::string& path) {
+  std::string text;
+  char piece[1 << 16];
+  while (stream.read(piece, sizeof piece) || stream.gcount() > 0) {
+    text.append(piece, static_cast<std::size_t>(stream.gcount()));
+    if (text.size() > most_bytes) throw Error(path + ": larger than 1 GiB, not a graph's text");
+  }
+  if (stream.bad()) throw Error(path + ": cannot be read");
+  return text;
+}
+
+}  // namespace
+
+std::string read_text(const std::string& path) {
+  if (path == "-") return read_stream(std::cin, "<stdin>");
+  std::ifstream stream(path, std::ios::binary);
+  // Opening a folder succeeds, reading from it does not.
+  if (!stream || stream.peek(), stream.bad()) throw Error(path + ": cannot be read");
+  return read_stream(stream, path);
+}
+
+ir::Graph read_graph(const std::string& path) {
+  ir::Graph graph = ir::parse(read_text(path), ops::table(), path == "-" ? "<stdin>" : path);
+  ir::verify(graph, "parse");
+  return graph;
+}
+
+}  // namespace weft::command
+
+int main(int argc, char** argv) {
+  using namespace weft::command;
+  try {
+    CLI::App app{"weft: inspect, transform and run tensor graphs in their text form"};
+    app.set_version_flag("--version", "weft " WEFT_VERSION);
+    app.require_subcommand(1);
+    Action chosen;
+    add_opt(app, chosen);
+    add_run(app, chosen);
+    add_ops(app, chosen);
+    add_dump(app, chosen);
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      // Help and the version are "errors" with code 0.
+      return app.exit(error) == 0 ? 0 : 2;
+    }
+    const int code = chosen();
+    std::cout.flush();
+    if (!std::cout) throw weft::Error("the output could not be written");
+    return code;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "weft: out of memory\n";
+  } catch (const std::exception& error) {
+    std::cerr << "weft: " << error.what() << '\n';
+  }
+  return 2;
 }

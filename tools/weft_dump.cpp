@@ -1,0 +1,7 @@
+#include "tools/command.h"
+
+namespace weft::command {
+
+void add_dump(CLI::App&, Action&) {}
+
+}  // namespace weft::command
