@@ -24,8 +24,14 @@ bool same_real(double a, double b) {
   return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
 }
 
+bool is_empty_list(const AttributeValue& value) {
+  const auto* integers = std::get_if<std::vector<std::int64_t>>(&value);
+  const auto* reals = std::get_if<std::vector<double>>(&value);
+  return (integers != nullptr && integers->empty()) || (reals != nullptr && reals->empty());
+}
+
 bool same(const AttributeValue& a, const AttributeValue& b) {
-  if (a.index() != b.index()) return false;
+  if (a.index() != b.index()) return is_empty_list(a) && is_empty_list(b);
   if (const double* real = std::get_if<double>(&a)) return same_real(*real, std::get<double>(b));
   if (const auto* reals = std::get_if<std::vector<double>>(&a)) {
     const auto& others = std::get<std::vector<double>>(b);

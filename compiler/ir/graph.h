@@ -66,7 +66,8 @@ class Attributes {
   const std::vector<double>& reals(std::string_view name) const;
 
   const std::vector<Entry>& entries() const { return entries_; }
-  /// In any order; reals are compared bitwise (NaN equals itself, 0.0 differs from -0.0).
+  /// In any order; reals are compared bitwise (NaN equals itself, 0.0 differs from -0.0), empty
+  /// lists are equal.
   friend bool operator==(const Attributes&, const Attributes&);
 
  private:
@@ -85,11 +86,10 @@ struct Value {
   friend bool operator==(const Value& a, const Value& b) = default;
 };
 
-/// What an attribute may be. Several specs of one name are alternatives: {"value", integer} and
-/// {"value", real} (the text form tells 1 from 1.0; an empty list is of the first alternative).
 struct AttributeSpec {
   const char* name;
-  /// number: an integer or a real, exactly as given; numbers: a list of either.
+  /// number: an integer or a real, exactly as given (the text form tells 1 from 1.0); numbers: a
+  /// list of either (an empty one is read from text as a list of integers).
   enum Kind : std::uint8_t {
     flag,
     integer,
@@ -203,8 +203,8 @@ void walk(const Region& region, const std::function<void(const Node&)>& visit);
 /// Copies `source`'s nodes, arguments and yields into `target` (of `graph`); values from outside go
 /// through `map`, which receives the copies.
 void clone_region(const Region& source, Graph& graph, Region& target, ValueMap& map);
-/// Structural equality of two graphs: ops, operands, attributes, types, names; not ids or locations.
-/// Where they differ and `difference` is given, it says where.
+/// Structural equality of two graphs: ops, operands, attributes, types, names; not ids or
+/// locations. Where they differ and `difference` is given, it says where.
 bool equal(const Graph& a, const Graph& b, std::string* difference = nullptr);
 
 /// "add(f32[2, 3], f32[4])": for error messages.

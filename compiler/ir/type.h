@@ -13,9 +13,9 @@ namespace weft {
 
 enum class DType : std::uint8_t { f32, f16, bf16, f64, i32, i64, u8, boolean, c64 };
 
-inline constexpr std::array<DType, 9> all_dtypes = {
-    DType::f32, DType::f16, DType::bf16,    DType::f64, DType::i32,
-    DType::i64, DType::u8,  DType::boolean, DType::c64};
+inline constexpr std::array<DType, 9> all_dtypes = {DType::f32, DType::f16,     DType::bf16,
+                                                    DType::f64, DType::i32,     DType::i64,
+                                                    DType::u8,  DType::boolean, DType::c64};
 
 /// "f32", "bool", ...: the spelling of the text form.
 std::string_view name(DType dtype);
