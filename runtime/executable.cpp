@@ -43,6 +43,16 @@ int thread_count(const RunOptions& options) {
   return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, most_threads);
 }
 
+/// `code`, or where there is none what the plan's objects hold; throws Error where it is for
+/// another machine.
+std::unique_ptr<Code> code_for(const plan::Plan& plan, std::unique_ptr<Code> code) {
+  // The architecture before loading: a loader's message about foreign code is less clear.
+  check_target(plan, "");
+  if (!code) code = load_objects(plan);
+  check_target(plan, code->target());
+  return code;
+}
+
 /// Index of the entry of that name; throws Error listing the names that there are.
 template <typename Entry>
 std::size_t find_named(const plan::Plan& plan, const std::vector<Entry>& entries,
@@ -91,9 +101,8 @@ Executable::Impl::Impl(plan::Plan the_plan, RunOptions the_options, std::unique_
       options(the_options),
       threads(thread_count(options)),
       info(check_plan(plan, the_code == nullptr)),
-      // The architecture before loading: the loader's message about foreign code is less clear.
-      code((check_target(plan, ""), the_code ? std::move(the_code) : load_objects(plan))),
-      arena((check_target(plan, code->target()), plan.arena_bytes)),
+      code(code_for(plan, std::move(the_code))),
+      arena(plan.arena_bytes),
       transfers(plan),
       executor(plan, info, *code, transfers) {
   if (options.queue < 1) throw Error(fmt::format("queue: {}; should be 1 or more", options.queue));

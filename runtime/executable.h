@@ -18,8 +18,12 @@ struct TensorView {
   std::span<const std::byte> bytes;
 };
 
-/// Fills `to` with the feeder's values for an iteration; a pure function of the iteration.
+/// Fills `to` with the feeder's values for an iteration; a pure function of the iteration. Called
+/// on a thread of the feeder's own, up to two iterations ahead, once for each iteration, in order.
+/// `to` holds the values of some earlier iteration or zeros.
 using FeedFunction = std::function<void(std::int64_t iteration, std::span<std::byte> to)>;
+/// Called on a thread of the receiver's own with a snapshot of the tensors, in order of iteration,
+/// for those iterations that the receiver's `every` divides.
 using ReceiveFunction =
     std::function<void(std::int64_t iteration, std::span<const TensorView> tensors)>;
 
@@ -51,32 +55,46 @@ struct KernelTime {
   double seconds = 0;
 };
 
-/// Runs a plan. Not to be used by two threads at once.
+/// Runs a plan. Not to be used by two threads at once, nor by its own callbacks.
+///
+/// Iterations as feeders and receivers see them: under nested loops of counts c1 (outermost), c2,
+/// ... the running number i1 * c2 + i2 and so on; outside of all loops 0, or the number that
+/// run(from, to) runs the whole plan with. Denormals flush to zero in kernels; callbacks keep the
+/// caller's mode.
 class Executable {
  public:
-  /// Checks the plan; `code` defaults to load_objects(plan).
+  /// Checks the plan; `code` defaults to load_objects(plan). Throws Error where the plan is
+  /// inconsistent or for another machine.
   explicit Executable(plan::Plan plan, RunOptions options = {}, std::unique_ptr<Code> code = {});
   ~Executable();
   Executable(Executable&&) noexcept;
   Executable& operator=(Executable&&) noexcept;
 
   const plan::Plan& plan() const;
-  /// Binds states by name; throws Error where one is missing or has another type.
+  /// Binds states by name; throws Error naming all that are missing or have another type, and then
+  /// keeps what was bound before.
   void bind(State state);
+  /// These throw Error with the names that there are where `name` is none of them. Feeders must be
+  /// set before a run; receivers need not; scalars have defaults.
   void set_feeder(const std::string& name, FeedFunction fill);
   void set_receiver(const std::string& name, ReceiveFunction callback);
   void set_scalar(const std::string& name, double value);
 
   /// Iterations of the top-level loop where the plan has exactly one, else 1.
   std::int64_t iterations() const;
-  /// Runs everything; returns when the last callback has. An exception of a feeder or receiver
-  /// comes out of here, with State that of the last completed iteration.
+  /// Runs everything; returns when the last callback has. The first exception of a feeder or
+  /// receiver comes out of here, with State that of the last completed iteration:
+  /// - a feeder's, before any kernel of its iteration runs, after the callbacks of earlier ones;
+  /// - a receiver's, when the loop around its step (any outermost loop, where there is none) is to
+  ///   begin another iteration. Snapshots waiting for that receiver are dropped; other receivers
+  ///   get theirs.
+  /// The executable can be run again after.
   void run();
   /// Iterations [from, to) only: of the top-level loop where the plan has exactly one; otherwise
   /// the whole plan is run once for each, with that number as the iteration that feeders see.
   void run(std::int64_t from, std::int64_t to);
 
-  /// Time of each kernel while profiling is on.
+  /// Time of each kernel while profiling is on; turning it on starts from zero.
   void set_profiling(bool on);
   std::vector<KernelTime> profile() const;
 

@@ -95,6 +95,7 @@ void Executor::start_transfers(std::int64_t from, std::int64_t to, const RunOpti
     transfers_.receivers[i]->start(options.queue, options.synchronous);
   }
   for (std::size_t i = 0; i < transfers_.feeders.size(); ++i) {
+    if (!info_.feeders[i].used) continue;
     const TransferUse::Range range = info_.feeders[i].range(from, to);
     transfers_.feeders[i]->start(range.first, range.last, options.synchronous);
   }

@@ -19,6 +19,9 @@ namespace weft {
 class State {
  public:
   State();
+  // No moves: a handle without storage would be one more case everywhere.
+  State(const State&) = default;
+  State& operator=(const State&) = default;
 
   /// Adds a zeroed tensor; throws Error where the name exists.
   void add(const std::string& name, const Type& type);
