@@ -19,8 +19,6 @@ Op row(std::string_view name, std::vector<Type> (*infer)(const Node&), DTypes dt
             reference, lower, Decompose::none("is primitive"), generate, cost, description);
 }
 
-Derivative constant_almost_everywhere() { return Derivative::none("constant almost everywhere"); }
-
 // ---- derivatives --------------------------------------------------------------------------------
 
 void derive_neg(Backward& d) { d.add(0, neg(d.build(), d.gradient())); }
@@ -87,6 +85,10 @@ void derive_reciprocal(Backward& d) {
   d.add(0, neg(b, mul(b, d.gradient(), mul(b, y, y))));
 }
 
+/// Nothing flows: the gradient is zero, because the function is constant almost everywhere (steps)
+/// or because the model says so (stop_gradient).
+void derive_zero(Backward&) {}
+
 void derive_identity(Backward& d) { d.add(0, d.gradient()); }
 
 // ---- reference ----------------------------------------------------------------------------------
@@ -141,15 +143,28 @@ Sample sample_nonzero(Random& random, DType dtype) {
                                     : elementwise_sample(random, dtype, 1, -4, -0.3);
 }
 
-/// Between two integers, where a step function has no step; with ties of round() one time in four.
+/// Ties of round() one time in four, values between two steps as often.
 Sample sample_step(Random& random, DType dtype) {
-  if (random_chance(random, 0.25)) return elementwise_sample(random, dtype, 1, 2.5, 2.5, false);
-  return elementwise_sample(random, dtype, 1, -9, 9, false);
+  switch (random_integer(random, 0, 3)) {
+    case 0:
+      return elementwise_sample(random, dtype, 1, 2.5, 2.5, false);
+    case 1:
+      return elementwise_sample(random, dtype, 1, -1.4, -1.1);
+    default:
+      return elementwise_sample(random, dtype, 1, -9, 9, false);
+  }
 }
 
 Sample sample_any(Random& random, DType dtype) {
   return dtype == DType::boolean ? elementwise_sample(random, dtype, 1, 0, 1)
                                  : elementwise_sample(random, dtype, 1, -4, 4);
+}
+
+/// Differences see what the derivative leaves out on purpose.
+Sample sample_stop(Random& random, DType dtype) {
+  Sample sample = sample_any(random, dtype);
+  sample.smooth = false;
+  return sample;
 }
 
 }  // namespace
@@ -171,8 +186,8 @@ std::span<const Op> elementwise_unary_ops() {
                                }}>,
           lower_unary<lower_abs>, sample_with_kink, 1,
           "|x|; integers wrap. Its derivative at 0 is 0"),
-      row("sign", infer_numeric, numeric_types(), constant_almost_everywhere(), map_unary<sign_of>,
-          lower_unary<lower_sign>, sample_any, 2, "-1, 0 or 1"),
+      row("sign", infer_numeric, numeric_types(), derive_zero, map_unary<sign_of>,
+          lower_unary<lower_sign>, sample_with_kink, 2, "-1, 0 or 1. Its derivative is 0"),
       row("exp", infer_floating_or_complex, differentiable_types(), derive_exp,
           map_unary<Overloaded{[](double x) { return std::exp(x); },
                                [](Complex x) { return std::exp(x); }}>,
@@ -203,20 +218,19 @@ std::span<const Op> elementwise_unary_ops() {
       row("reciprocal", infer_floating_or_complex, differentiable_types(), derive_reciprocal,
           map_unary<Overloaded{[](double x) { return 1 / x; }, [](Complex x) { return 1.0 / x; }}>,
           lower_unary<lower_reciprocal>, sample_nonzero, 4, "1 / x"),
-      row("floor", infer_floating, real, constant_almost_everywhere(),
+      row("floor", infer_floating, real, derive_zero,
           map_unary<[](double x) { return std::floor(x); }>, lower_unary<lower_code<Unary::floor>>,
-          sample_step, 1, "largest integer not above x"),
-      row("ceil", infer_floating, real, constant_almost_everywhere(),
+          sample_step, 1, "largest integer not above x. Its derivative is 0"),
+      row("ceil", infer_floating, real, derive_zero,
           map_unary<[](double x) { return std::ceil(x); }>,
           lower_unary<[](Arena& a, Ex x) { return a.neg(a.unary(Unary::floor, a.neg(x))); }>,
-          sample_step, 1, "smallest integer not below x"),
-      row("round", infer_floating, real, constant_almost_everywhere(),
+          sample_step, 1, "smallest integer not below x. Its derivative is 0"),
+      row("round", infer_floating, real, derive_zero,
           map_unary<[](double x) { return std::nearbyint(x); }>,
           lower_unary<lower_code<Unary::round_even>>, sample_step, 1,
-          "nearest integer, ties to even"),
-      row("stop_gradient", infer_same, every_type(),
-          Derivative::none("stops gradients by definition"), reference_identity, lower_identity,
-          sample_any, 0, "x, through which no gradient flows"),
+          "nearest integer, ties to even. Its derivative is 0"),
+      row("stop_gradient", infer_same, every_type(), derive_zero, reference_identity,
+          lower_identity, sample_stop, 0, "x, through which no gradient flows"),
       row("keep", infer_same, every_type(), derive_identity, reference_identity, lower_identity,
           sample_any, 0, "x, stored once: neither recomputed nor removed"),
   };
