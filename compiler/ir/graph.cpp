@@ -239,7 +239,8 @@ class Comparison {
   template <typename T>
   bool differ(const std::string& where, std::string_view what, const T& a, const T& b) {
     if (difference_ != nullptr) {
-      *difference_ = fmt::format("{}{}{}: {} and {}", where, where.empty() ? "" : " ", what, a, b);
+      *difference_ = fmt::format("{}{}{}: {} and {}", where,
+                                 where.empty() || where.back() == ' ' ? "" : " ", what, a, b);
     }
     return false;
   }
@@ -247,11 +248,11 @@ class Comparison {
   bool nodes(const Node& a, const Node& b, std::string where) {
     if (a.op->name != b.op->name) return differ(where, "op", a.op->name, b.op->name);
     where = fmt::format("{} ({})", where, describe(a));
-    if (a.name != b.name) return differ(where, "name", a.name, b.name);
     if (!values(a.operands, b.operands, where, "operand")) return false;
     if (a.results.size() != b.results.size()) {
       return differ(where, "number of results", a.results.size(), b.results.size());
     }
+    if (!a.results.empty() && a.name != b.name) return differ(where, "name", a.name, b.name);
     for (std::size_t i = 0; i < a.results.size(); ++i) {
       if (!(a.results[i] == b.results[i])) {
         return differ(where, fmt::format("type of result {}", i), a.results[i].text(),

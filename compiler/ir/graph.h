@@ -203,7 +203,7 @@ void walk(const Region& region, const std::function<void(const Node&)>& visit);
 /// Copies `source`'s nodes, arguments and yields into `target` (of `graph`); values from outside go
 /// through `map`, which receives the copies.
 void clone_region(const Region& source, Graph& graph, Region& target, ValueMap& map);
-/// Structural equality of two graphs: ops, operands, attributes, types, names; not ids or
+/// Structural equality of two graphs: ops, operands, attributes, types, names of values; not ids or
 /// locations. Where they differ and `difference` is given, it says where.
 bool equal(const Graph& a, const Graph& b, std::string* difference = nullptr);
 

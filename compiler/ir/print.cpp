@@ -54,7 +54,8 @@ struct NameCounter {
 
   std::string next(const Node& node) {
     const std::uint32_t number = nodes++;
-    if (node.name.empty()) return fmt::format("%{}", number);
+    // The text has no place for the name of a node without results.
+    if (node.name.empty() || node.results.empty()) return fmt::format("%{}", number);
     std::string name = '%' + bare_or_quoted(node.name);
     const std::uint32_t use = ++uses[name];
     return use == 1 ? name : fmt::format("{}~{}", name, use);
