@@ -455,14 +455,21 @@ class RegionFuser {
               [&](const Node* a, const Node* b) { return info_[a].position < info_[b].position; });
     for (const Node* root : own) group.roots.push_back({const_cast<Node*>(root), 0});
     if (v.anchor != nullptr) own.insert(own.begin(), v.anchor);
-    std::set<std::pair<const Node*, std::uint32_t>> seen;
+    std::map<std::pair<const Node*, std::uint32_t>, std::size_t> inputs;
     for (const Node* node : own) {
       members.insert({info_[node].position, node});
       for (Value operand : node->operands) gather_members(operand, members);
       for (const Read& read : reads(*node)) {
         const Node* producer = read.value.node;
         if (here(*producer) && info_[producer].vertex == index) continue;
-        if (seen.insert({producer, read.value.index}).second) group.inputs.push_back(read.value);
+        const auto [found, added] =
+            inputs.insert({{producer, read.value.index}, group.inputs.size()});
+        if (added) {
+          group.inputs.push_back(read.value);
+          group.identity.push_back(true);
+        }
+        const bool same = read.identity && read.value.type().elements() == v.elements;
+        if (!same) group.identity[found->second] = false;
       }
     }
     for (const auto& member : members) group.members.push_back(member.second);

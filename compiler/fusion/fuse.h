@@ -16,9 +16,12 @@ struct Group {
   std::string name;  ///< "dot_elw.12"
   std::string kind;  ///< "dot_elw"
   const ir::Node* anchor = nullptr;
-  std::vector<ir::Value> roots;          ///< pointwise values that have an index of their own
-  std::vector<ir::Value> outputs;        ///< stored: roots, or the anchor's result
-  std::vector<ir::Value> inputs;         ///< loaded
+  std::vector<ir::Value> roots;    ///< pointwise values that have an index of their own
+  std::vector<ir::Value> outputs;  ///< stored: roots, or the anchor's result
+  std::vector<ir::Value> inputs;   ///< loaded
+  /// For each input, whether an element is read only where the element at the same row-major
+  /// position is stored: an output may then share its memory.
+  std::vector<bool> identity;
   std::vector<const ir::Node*> members;  ///< everything computed inside, in order of execution
 };
 

@@ -1,0 +1,203 @@
+#include "compiler/compile.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "compiler/codegen/codegen.h"
+#include "compiler/fusion/fuse.h"
+#include "compiler/fusion/report.h"
+#include "compiler/ir/text.h"
+#include "compiler/passes/cse.h"
+#include "compiler/passes/dead_code.h"
+#include "compiler/passes/decompose.h"
+#include "compiler/passes/lower_scan.h"
+#include "compiler/passes/plan_memory.h"
+#include "compiler/passes/simplify.h"
+#include "compiler/schedules/schedule.h"
+
+namespace weft::compiler {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct Pass {
+  const char* name;
+  bool (*run)(ir::Graph& graph);
+};
+
+constexpr Pass passes[] = {
+    {"simplify", simplify},
+    {"cse", common_subexpressions},
+    {"dead_code", dead_code},
+    {"lower_scan", lower_scan},
+    {"decompose", [](ir::Graph& graph) { return decompose(graph); }},
+};
+
+/// What compile() runs, in order: composites are simplified as such first, then as primitives.
+constexpr const char* pipeline[] = {"simplify",  "cse",      "dead_code", "lower_scan",
+                                    "decompose", "simplify", "cse",       "dead_code"};
+
+const Pass& find_pass(std::string_view name) {
+  for (const Pass& pass : passes) {
+    if (name == pass.name) return pass;
+  }
+  throw Error(fmt::format("no pass \"{}\"; there are {}", name, fmt::join(pass_names(), ", ")));
+}
+
+/// Runs `work(i)` for i in [0, count) on several threads; the first exception comes out.
+void parallel(std::size_t count, int threads, const std::function<void(std::size_t)>& work) {
+  if (threads <= 0) threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex mutex;
+  const auto run = [&] {
+    for (std::size_t i = next++; i < count; i = next++) {
+      try {
+        work(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
+        next = count;
+      }
+    }
+  };
+  std::vector<std::thread> pool;
+  for (int i = 1; i < threads && static_cast<std::size_t>(i) < count; ++i) pool.emplace_back(run);
+  run();
+  for (std::thread& thread : pool) thread.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+class Compiler {
+ public:
+  Compiler(const ir::Graph& graph, const CompileOptions& options)
+      : options_(options), graph_(graph.clone()), target_(host_target()) {}
+
+  Compilation run() {
+    if (options_.verify) ir::verify(graph_, "tracing");
+    for (const char* name : pipeline) {
+      const Clock::time_point start = Clock::now();
+      run_pass(graph_, name);
+      finish_pass(name, start);
+      if (options_.verify) ir::verify(graph_, name);
+    }
+    // Dense numbers, without what the passes dropped, for the dumps.
+    graph_ = graph_.clone();
+    out_.simplified = ir::print(graph_);
+    timed("fuse", [&] { fused_ = fuse(graph_, options_.fuse); });
+    out_.refusals = fused_.refusals;
+    out_.fused = print_fused(fused_, graph_.name);
+    timed("schedule", [&] { schedule(); });
+    timed("plan_memory", [&] { plan(); });
+    timed("codegen", [&] { generate(); });
+    return std::move(out_);
+  }
+
+ private:
+  void finish_pass(const char* name, Clock::time_point start) {
+    const double seconds = seconds_since(start);
+    out_.passes.push_back({name, seconds});
+    if (options_.after_pass) options_.after_pass(name, graph_, seconds);
+  }
+
+  void timed(const char* name, const std::function<void()>& step) {
+    const Clock::time_point start = Clock::now();
+    step();
+    out_.passes.push_back({name, seconds_since(start)});
+  }
+
+  void schedule() {
+    scheduled_.resize(fused_.groups.size());
+    parallel(fused_.groups.size(), options_.threads,
+             [&](std::size_t i) { scheduled_[i] = schedule_host(fused_.groups[i], target_); });
+  }
+
+  void plan() {
+    std::vector<std::int64_t> workspace;
+    for (const ScheduledKernel& kernel : scheduled_) workspace.push_back(kernel.workspace_bytes);
+    out_.plan.name = graph_.name;
+    out_.plan.target = target_.name();
+    plan_memory(fused_, workspace, out_.plan);
+  }
+
+  /// Equal kernels, of different layers say, share one object.
+  void generate() {
+    std::unordered_map<std::string, std::uint32_t> known;
+    std::vector<std::size_t> representative;
+    std::vector<std::uint32_t> object(scheduled_.size());
+    for (std::size_t i = 0; i < scheduled_.size(); ++i) {
+      const auto [found, added] =
+          known.try_emplace(loop::canonical(*scheduled_[i].kernel),
+                            static_cast<std::uint32_t>(representative.size()));
+      if (added) representative.push_back(i);
+      object[i] = found->second;
+    }
+    std::vector<GeneratedCode> code(representative.size());
+    CodegenOptions options;
+    options.assembly = options_.keep_assembly;
+    parallel(representative.size(), options_.threads, [&](std::size_t i) {
+      code[i] = generate_host(*scheduled_[representative[i]].kernel, fmt::format("weft{}", i),
+                              target_, options);
+    });
+    for (GeneratedCode& generated : code) {
+      out_.plan.objects.push_back(std::move(generated.object));
+    }
+    for (std::size_t i = 0; i < scheduled_.size(); ++i) {
+      const Group& group = fused_.groups[i];
+      KernelReport r = report(group);
+      plan::Kernel kernel;
+      kernel.name = group.name;
+      kernel.kind = group.kind;
+      kernel.object = object[i];
+      const auto& phases = scheduled_[i].kernel->phases;
+      for (std::size_t p = 0; p < phases.size(); ++p) {
+        kernel.phases.push_back({fmt::format("weft{}.{}", object[i], p), phases[p].grid});
+        r.grid = std::max(r.grid, phases[p].grid);
+      }
+      kernel.scratch_bytes = code[object[i]].scratch_bytes;
+      kernel.bytes_read = r.bytes_read;
+      kernel.bytes_written = r.bytes_written;
+      kernel.operations = r.operations;
+      out_.plan.kernels.push_back(std::move(kernel));
+      if (options_.keep_assembly) {
+        r.loops = loop::print(*scheduled_[i].kernel);
+        r.assembly = code[object[i]].assembly;
+      }
+      out_.kernels.push_back(std::move(r));
+    }
+  }
+
+  const CompileOptions& options_;
+  ir::Graph graph_;
+  HostTarget target_;
+  FusedGraph fused_;
+  std::vector<ScheduledKernel> scheduled_;
+  Compilation out_;
+};
+
+}  // namespace
+
+Compilation compile(const ir::Graph& graph, const CompileOptions& options) {
+  return Compiler(graph, options).run();
+}
+
+void run_pass(ir::Graph& graph, std::string_view pass) { find_pass(pass).run(graph); }
+
+std::vector<std::string> pass_names() {
+  std::vector<std::string> names;
+  for (const Pass& pass : passes) names.emplace_back(pass.name);
+  return names;
+}
+
+}  // namespace weft::compiler

@@ -1,1 +1,0 @@
-#include "compiler/ir/error.h"
