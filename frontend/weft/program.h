@@ -174,7 +174,7 @@ class Scope {
   Scope& operator=(const Scope&) = delete;
 
  private:
-  std::shared_ptr<detail::Trace> trace_;
+  std::uint64_t serial_ = 0;
   std::size_t length_ = 0;
 };
 

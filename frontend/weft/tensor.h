@@ -71,7 +71,14 @@ class Tensor {
   Tensor& operator/=(const Operand& y);
 
   /// Entry `index` of the first axis, which goes away; negative counts from the end.
-  Tensor operator[](std::int64_t index) const;
+  struct Index {
+    template <std::integral T>
+    Index(T position, Source source = Source::current())  // NOLINT(google-explicit-constructor)
+        : value(static_cast<std::int64_t>(position)), at(source) {}
+    std::int64_t value;
+    Source at;
+  };
+  Tensor operator[](Index index) const;
 
  private:
   friend struct detail::Access;
