@@ -229,8 +229,11 @@ void for_each_gathered(const Node& node, const Shape& shape, const Array& indice
     const std::int64_t named =
         indices.integers[at(position_of(indices.type.shape, index.subspan(axis, count)))];
     for (std::size_t i = 0; i < source.size(); ++i) {
-      source[i] = index[i < axis ? i : i + count - 1];
-      if (i == axis) source[i] = std::clamp<std::int64_t>(named, 0, last);
+      if (i == axis) {
+        source[i] = std::clamp<std::int64_t>(named, 0, last);
+      } else {
+        source[i] = index[i < axis ? i : i + count - 1];
+      }
     }
     visit(position_of(shape, source), position);
   });
