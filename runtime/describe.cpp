@@ -9,6 +9,12 @@
 namespace weft::plan {
 namespace {
 
+/// Type::text(), for types out of nowhere as well.
+std::string text_of(const Type& type) {
+  const bool known = static_cast<std::size_t>(type.dtype) < all_dtypes.size();
+  return known ? type.text() : "?" + type.shape.text();
+}
+
 class Listing {
  public:
   explicit Listing(const Plan& plan) : plan_(plan) {}
@@ -28,11 +34,11 @@ class Listing {
       for (const Phase& phase : kernel.phases) line("    {} grid {}", phase.symbol, phase.grid);
     }
     for (const Feeder& feeder : plan_.feeders) {
-      line("  feeder \"{}\" {}", feeder.name, feeder.type.text());
+      line("  feeder \"{}\" {}", feeder.name, text_of(feeder.type));
     }
     for (const Receiver& receiver : plan_.receivers) {
       std::string types;
-      for (const Type& type : receiver.types) types += " " + type.text();
+      for (const Type& type : receiver.types) types += " " + text_of(type);
       line("  receiver \"{}\"{} every {}", receiver.name, types, receiver.every);
     }
     steps(plan_.steps, "  ");
@@ -69,13 +75,13 @@ class Listing {
   static std::string place(const Buffer& buffer) {
     switch (buffer.kind) {
       case BufferKind::arena:
-        return fmt::format("arena + {}: {}", buffer.offset, buffer.type.text());
+        return fmt::format("arena + {}: {}", buffer.offset, text_of(buffer.type));
       case BufferKind::state:
-        return fmt::format("state: {}", buffer.type.text());
+        return fmt::format("state: {}", text_of(buffer.type));
       case BufferKind::constant:
-        return fmt::format("constant: {}", buffer.type.text());
+        return fmt::format("constant: {}", text_of(buffer.type));
       case BufferKind::scalar:
-        return fmt::format("scalar: {}", buffer.type.text());
+        return fmt::format("scalar: {}", text_of(buffer.type));
     }
     return "?";
   }
