@@ -86,6 +86,7 @@ class Builder {
   /// Evaluates `value` here and now; the result may be used in the rest of the enclosing block.
   Ex let(Ex value);
   Accumulator* declare(Scalar type, Combine combine, Ex initial);
+  /// A float product that is added is contracted: accumulator = fma(a, b, accumulator).
   void accumulate(Accumulator* accumulator, Ex value);
   void assign(Accumulator* accumulator, Ex value);
   Ex read(Accumulator* accumulator);

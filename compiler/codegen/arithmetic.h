@@ -1,0 +1,64 @@
+#pragma once
+
+#include <llvm/IR/IRBuilder.h>
+#include <llvm/IR/Module.h>
+
+#include <cstdint>
+
+#include "compiler/codegen/codegen.h"
+#include "compiler/loop/kernel.h"
+
+/// The loop language's scalar operations as LLVM instructions. Operands are scalars or vectors
+/// alike; nothing here knows of lanes, loops or memory. Included by compiler/codegen/*.cpp only.
+namespace weft::compiler {
+
+/// Whether an LLVM feature string such as "+avx2,-sse4a" turns a feature on.
+bool has_feature(const std::string& features, std::string_view feature);
+
+class Arithmetic {
+ public:
+  Arithmetic(llvm::IRBuilder<>& builder, llvm::Module& module, const HostTarget& target);
+
+  /// The type of a register; `lanes` 0 is a scalar.
+  llvm::Type* type(loop::Scalar scalar, unsigned lanes = 0) const;
+  /// The type of an element in memory: 16-bit floats are i16, boolean is i8.
+  llvm::Type* memory_type(DType dtype, unsigned lanes = 0) const;
+  llvm::Constant* integer(loop::Scalar scalar, std::int64_t value) const;
+  llvm::Constant* real(loop::Scalar scalar, double value) const;
+  llvm::Constant* zero(loop::Scalar scalar, unsigned lanes = 0) const;
+  /// The neutral element of a combination.
+  llvm::Constant* identity(loop::Combine combine, loop::Scalar scalar) const;
+
+  llvm::Value* unary(loop::Unary op, loop::Scalar scalar, llvm::Value* a, unsigned active);
+  /// `nonnegative`: the dividend of index arithmetic is known to be.
+  llvm::Value* binary(loop::Binary op, loop::Scalar scalar, llvm::Value* a, llvm::Value* b,
+                      unsigned active, bool nonnegative = false);
+  llvm::Value* fma(loop::Scalar scalar, llvm::Value* a, llvm::Value* b, llvm::Value* c);
+  llvm::Value* cast(loop::Scalar from, loop::Scalar to, llvm::Value* a);
+  llvm::Value* combine(loop::Combine combine, loop::Scalar scalar, llvm::Value* a, llvm::Value* b);
+
+  llvm::Value* from_memory(DType dtype, llvm::Value* a);
+  llvm::Value* to_memory(DType dtype, llvm::Value* a);
+
+  bool fuses() const { return fma_; }
+
+ private:
+  llvm::Type* like(llvm::Type* element, llvm::Value* shape) const;
+  llvm::Constant* bits_like(llvm::Value* shape, std::int64_t value) const;
+  llvm::Value* divide(bool remainder, bool is_signed, llvm::Value* a, llvm::Value* b);
+  llvm::Value* index_divide(bool modulo, llvm::Value* a, llvm::Value* b, bool nonnegative);
+  llvm::Value* shift(loop::Binary op, bool is_signed, llvm::Value* a, llvm::Value* b);
+  llvm::Value* extremum(bool minimum, loop::Scalar scalar, llvm::Value* a, llvm::Value* b);
+  /// A function of the C library for each of the first `active` lanes; the others give 0.
+  llvm::Value* call(const char* function, llvm::Value* a, llvm::Value* b, unsigned active);
+  llvm::Value* half_to_float(llvm::Value* bits);
+  llvm::Value* float_to_half(llvm::Value* value);
+  llvm::Value* float_to_bfloat(llvm::Value* value);
+
+  llvm::IRBuilder<>& builder_;
+  llvm::Module& module_;
+  bool fma_;
+  bool f16c_;
+};
+
+}  // namespace weft::compiler

@@ -1,0 +1,272 @@
+#include <llvm/Analysis/CGSCCPassManager.h>
+#include <llvm/Analysis/LoopAnalysisManager.h>
+#include <llvm/IR/LegacyPassManager.h>
+#include <llvm/IR/MDBuilder.h>
+#include <llvm/IR/Verifier.h>
+#include <llvm/MC/TargetRegistry.h>
+#include <llvm/Passes/PassBuilder.h>
+#include <llvm/Support/TargetSelect.h>
+#include <llvm/Support/raw_ostream.h>
+#include <llvm/Target/TargetMachine.h>
+#include <llvm/TargetParser/Host.h>
+#include <llvm/Transforms/InstCombine/InstCombine.h>
+#include <llvm/Transforms/Scalar/ADCE.h>
+#include <llvm/Transforms/Scalar/EarlyCSE.h>
+#include <llvm/Transforms/Scalar/GVN.h>
+#include <llvm/Transforms/Scalar/LICM.h>
+#include <llvm/Transforms/Scalar/LoopPassManager.h>
+#include <llvm/Transforms/Scalar/SROA.h>
+#include <llvm/Transforms/Scalar/SimplifyCFG.h>
+#include <llvm/Transforms/Utils/Cloning.h>
+
+#include <algorithm>
+#include <bit>
+#include <mutex>
+
+#include "compiler/codegen/codegen.h"
+#include "compiler/codegen/emitter.h"
+#include "compiler/ir/error.h"
+
+namespace weft::compiler {
+namespace {
+
+/// Local buffers of up to this many bytes, in all, live on the stack, where LLVM may keep them in
+/// registers.
+constexpr std::int64_t stack_bytes = 16 * 1024;
+constexpr std::int64_t alignment = 64;
+
+void initialise_llvm() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    llvm::InitializeNativeTarget();
+    llvm::InitializeNativeTargetAsmPrinter();
+  });
+}
+
+std::unique_ptr<llvm::TargetMachine> target_machine(const HostTarget& target) {
+  initialise_llvm();
+  const std::string triple = llvm::sys::getProcessTriple();
+  std::string message;
+  const llvm::Target* found = llvm::TargetRegistry::lookupTarget(triple, message);
+  if (!found) throw Error("no code generator for " + triple + ": " + message);
+  llvm::TargetOptions options;
+  // Contraction is explicit in the loop language.
+  options.AllowFPOpFusion = llvm::FPOpFusion::Strict;
+  std::unique_ptr<llvm::TargetMachine> machine(
+      found->createTargetMachine(triple, target.cpu, target.features, options, llvm::Reloc::PIC_,
+                                 llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
+  if (!machine) throw Error("no code generator for " + triple);
+  return machine;
+}
+
+llvm::Constant* table_element(llvm::LLVMContext& context, const loop::Buffer& buffer,
+                              double value) {
+  const auto integer = [&](unsigned bits, std::uint64_t word) {
+    return llvm::ConstantInt::get(llvm::Type::getIntNTy(context, bits), word);
+  };
+  llvm::APFloat real(value);
+  bool loses = false;
+  switch (buffer.dtype) {
+    case DType::f32:
+      return llvm::ConstantFP::get(llvm::Type::getFloatTy(context), value);
+    case DType::f64:
+      return llvm::ConstantFP::get(llvm::Type::getDoubleTy(context), value);
+    case DType::f16:
+    case DType::bf16:
+      real.convert(buffer.dtype == DType::f16 ? llvm::APFloat::IEEEhalf() : llvm::APFloat::BFloat(),
+                   llvm::APFloat::rmNearestTiesToEven, &loses);
+      return integer(16, real.bitcastToAPInt().getZExtValue());
+    case DType::i32:
+      return integer(32, static_cast<std::uint32_t>(static_cast<std::int64_t>(value)));
+    case DType::i64:
+      return integer(64, static_cast<std::uint64_t>(static_cast<std::int64_t>(value)));
+    case DType::u8:
+      return integer(8, static_cast<std::uint8_t>(value));
+    case DType::boolean:
+      return integer(8, value != 0);
+    case DType::c64:
+      break;
+  }
+  throw std::logic_error("a table of c64");
+}
+
+llvm::GlobalVariable* make_table(llvm::Module& module, const loop::Buffer& buffer) {
+  llvm::LLVMContext& context = module.getContext();
+  llvm::Constant* data = nullptr;
+  if (buffer.dtype == DType::f32) {
+    const std::vector<float> values(buffer.values.begin(), buffer.values.end());
+    data = llvm::ConstantDataArray::get(context, values);
+  } else if (buffer.dtype == DType::f64) {
+    data = llvm::ConstantDataArray::get(context, buffer.values);
+  } else {
+    std::vector<llvm::Constant*> values;
+    for (const double value : buffer.values) {
+      values.push_back(table_element(context, buffer, value));
+    }
+    llvm::Type* type = values.empty() ? llvm::Type::getInt8Ty(context) : values[0]->getType();
+    data = llvm::ConstantArray::get(llvm::ArrayType::get(type, values.size()), values);
+  }
+  auto* table = new llvm::GlobalVariable(module, data->getType(), true,
+                                         llvm::GlobalValue::PrivateLinkage, data, "table");
+  table->setAlignment(llvm::Align(alignment));
+  table->setUnnamedAddr(llvm::GlobalValue::UnnamedAddr::Global);
+  return table;
+}
+
+Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
+  Storage storage;
+  std::int64_t on_stack = 0;
+  std::vector<const loop::Buffer*> in_scratch;
+  for (const loop::Buffer& buffer : kernel.buffers) {
+    if (buffer.space == loop::Space::argument) continue;
+    Storage::Place place;
+    if (buffer.space == loop::Space::table) {
+      place.table = make_table(module, buffer);
+    } else {
+      const std::int64_t bytes = buffer.elements * static_cast<std::int64_t>(size_of(buffer.dtype));
+      const std::int64_t rounded = (bytes + alignment - 1) / alignment * alignment;
+      if (on_stack + rounded <= stack_bytes) {
+        place.on_stack = true;
+        on_stack += rounded;
+      } else {
+        place.offset = storage.scratch_bytes;
+        storage.scratch_bytes += rounded;
+        in_scratch.push_back(&buffer);
+      }
+    }
+    storage.places[&buffer] = place;
+  }
+  if (in_scratch.size() < 2) return storage;
+  // Buffers in scratch come from one pointer: say that they are apart.
+  llvm::MDBuilder metadata(module.getContext());
+  llvm::MDNode* domain = metadata.createAnonymousAliasScopeDomain("scratch");
+  std::vector<llvm::Metadata*> scopes;
+  for (std::size_t i = 0; i < in_scratch.size(); ++i) {
+    scopes.push_back(metadata.createAnonymousAliasScope(domain));
+  }
+  for (std::size_t i = 0; i < in_scratch.size(); ++i) {
+    std::vector<llvm::Metadata*> others = scopes;
+    others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
+    Storage::Place& place = storage.places[in_scratch[i]];
+    place.scope = llvm::MDNode::get(module.getContext(), {scopes[i]});
+    place.others = llvm::MDNode::get(module.getContext(), others);
+  }
+  return storage;
+}
+
+/// What the emitted code needs and no more: vectorisation and unrolling were decided by schedules.
+void optimise(llvm::Module& module, llvm::TargetMachine& machine) {
+  llvm::LoopAnalysisManager loops;
+  llvm::FunctionAnalysisManager functions;
+  llvm::CGSCCAnalysisManager components;
+  llvm::ModuleAnalysisManager modules;
+  llvm::PassBuilder builder(&machine);
+  builder.registerModuleAnalyses(modules);
+  builder.registerCGSCCAnalyses(components);
+  builder.registerFunctionAnalyses(functions);
+  builder.registerLoopAnalyses(loops);
+  builder.crossRegisterProxies(loops, functions, components, modules);
+
+  llvm::FunctionPassManager passes;
+  passes.addPass(llvm::SROAPass(llvm::SROAOptions::PreserveCFG));
+  passes.addPass(llvm::EarlyCSEPass(true));
+  passes.addPass(llvm::InstCombinePass());
+  passes.addPass(llvm::SimplifyCFGPass());
+  passes.addPass(llvm::createFunctionToLoopPassAdaptor(llvm::LICMPass(llvm::LICMOptions()),
+                                                       /*UseMemorySSA=*/true));
+  passes.addPass(llvm::GVNPass());
+  passes.addPass(llvm::InstCombinePass());
+  passes.addPass(llvm::ADCEPass());
+  passes.addPass(llvm::SimplifyCFGPass());
+  for (llvm::Function& function : module) {
+    if (!function.isDeclaration()) passes.run(function, functions);
+  }
+}
+
+void emit(llvm::Module& module, llvm::TargetMachine& machine, llvm::CodeGenFileType kind,
+          const std::string& kernel, std::string& text) {
+  llvm::SmallVector<char, 0> bytes;
+  llvm::raw_svector_ostream stream(bytes);
+  llvm::legacy::PassManager passes;
+  if (machine.addPassesToEmitFile(passes, stream, nullptr, kind)) {
+    throw Error("kernel " + kernel + ": LLVM cannot emit code for this machine");
+  }
+  passes.run(module);
+  text.assign(bytes.begin(), bytes.end());
+}
+
+}  // namespace
+
+int HostTarget::vector_lanes(DType dtype) const {
+  int bits = 32;
+  switch (loop::register_type(dtype)) {
+    case loop::Scalar::boolean:
+    case loop::Scalar::u8:
+      bits = 8;
+      break;
+    case loop::Scalar::i64:
+    case loop::Scalar::f64:
+      bits = 64;
+      break;
+    default:
+      break;
+  }
+  return std::max(1, vector_bits / bits);
+}
+
+HostTarget host_target() {
+  static const HostTarget target = [] {
+    HostTarget host;
+    host.cpu = llvm::sys::getHostCPUName().str();
+    std::vector<std::string> features;
+    for (const auto& feature : llvm::sys::getHostCPUFeatures()) {
+      features.push_back((feature.second ? "+" : "-") + feature.first().str());
+    }
+    std::sort(features.begin(), features.end());
+    for (const std::string& feature : features) {
+      host.features += (host.features.empty() ? "" : ",") + feature;
+    }
+    const auto has = [&](const char* name) { return has_feature(host.features, name); };
+    const bool wide = has("avx512f") && has("avx512vl") && has("avx512bw") && has("avx512dq");
+    host.vector_bits = wide ? 512 : has("avx2") ? 256 : 128;
+    return host;
+  }();
+  return target;
+}
+
+GeneratedCode generate_host(const loop::Kernel& kernel, const std::string& symbol,
+                            const HostTarget& target, const CodegenOptions& options) {
+  const std::unique_ptr<llvm::TargetMachine> machine = target_machine(target);
+  llvm::LLVMContext context;
+  llvm::Module module(symbol, context);
+  module.setTargetTriple(machine->getTargetTriple().str());
+  module.setDataLayout(machine->createDataLayout());
+
+  const Storage storage = lay_out(kernel, module);
+  Emitter emitter(kernel, target, storage, module);
+  for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
+    emitter.phase(kernel.phases[i], symbol + "." + std::to_string(i));
+  }
+  std::string message;
+  llvm::raw_string_ostream stream(message);
+  if (llvm::verifyModule(module, &stream)) {
+    throw Error("kernel " + kernel.name + ": LLVM rejects the code: " + stream.str());
+  }
+  optimise(module, *machine);
+
+  GeneratedCode code;
+  code.scratch_bytes = storage.scratch_bytes;
+  if (options.llvm_ir) {
+    llvm::raw_string_ostream text(code.llvm_ir);
+    module.print(text, nullptr);
+  }
+  if (options.assembly) {
+    // Emission changes the module: the text is made of a copy.
+    const std::unique_ptr<llvm::Module> copy = llvm::CloneModule(module);
+    emit(*copy, *machine, llvm::CodeGenFileType::AssemblyFile, kernel.name, code.assembly);
+  }
+  emit(module, *machine, llvm::CodeGenFileType::ObjectFile, kernel.name, code.object.bytes);
+  return code;
+}
+
+}  // namespace weft::compiler
