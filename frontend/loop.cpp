@@ -99,6 +99,8 @@ void check_next(Recorder& record, const std::vector<Value>& carried,
 }  // namespace
 }  // namespace detail
 
+inline namespace frontend {
+
 std::vector<Tensor> loop(
     std::int64_t n, const std::vector<Tensor>& inits,
     const std::function<std::vector<Tensor>(Tensor, const std::vector<Tensor>&)>& body, Source at) {
@@ -118,7 +120,7 @@ std::vector<Tensor> loop(
 }
 
 void loop(std::int64_t n, const std::function<void(Tensor)>& body, Source at) {
-  loop(
+  frontend::loop(
       n, {},
       [&](Tensor index, const std::vector<Tensor>&) {
         body(std::move(index));
@@ -126,6 +128,8 @@ void loop(std::int64_t n, const std::function<void(Tensor)>& body, Source at) {
       },
       at);
 }
+
+}  // namespace frontend
 
 ScanValues scan(std::int64_t length, const std::vector<Tensor>& carried,
                 const std::vector<Tensor>& xs,

@@ -7,7 +7,7 @@ namespace weft {
 
 namespace {
 
-detail::Cell& defined(const std::shared_ptr<detail::Cell>& cell, std::string_view what,
+detail::Cell& checked(const std::shared_ptr<detail::Cell>& cell, std::string_view what,
                       const Source& at) {
   if (cell == nullptr) detail::fail(at, "{}: an undefined tensor", what);
   return *cell;
@@ -15,26 +15,26 @@ detail::Cell& defined(const std::shared_ptr<detail::Cell>& cell, std::string_vie
 
 }  // namespace
 
-const Type& Tensor::type(Source at) const { return defined(cell_, "type", at).type; }
-const Shape& Tensor::shape(Source at) const { return defined(cell_, "shape", at).type.shape; }
-DType Tensor::dtype(Source at) const { return defined(cell_, "dtype", at).type.dtype; }
-int Tensor::rank(Source at) const { return defined(cell_, "rank", at).type.rank(); }
+const Type& Tensor::type(Source at) const { return checked(cell_, "type", at).type; }
+const Shape& Tensor::shape(Source at) const { return checked(cell_, "shape", at).type.shape; }
+DType Tensor::dtype(Source at) const { return checked(cell_, "dtype", at).type.dtype; }
+int Tensor::rank(Source at) const { return checked(cell_, "rank", at).type.rank(); }
 std::int64_t Tensor::elements(Source at) const {
-  return defined(cell_, "elements", at).type.elements();
+  return checked(cell_, "elements", at).type.elements();
 }
 
 std::int64_t Tensor::extent(int axis, Source at) const {
-  const Type& own = defined(cell_, "extent", at).type;
+  const Type& own = checked(cell_, "extent", at).type;
   if (axis < -own.rank() || axis >= own.rank()) {
     detail::fail(at, "extent: there is no axis {} in {}", axis, own.text());
   }
   return own.shape[axis < 0 ? axis + own.rank() : axis];
 }
 
-const std::string& Tensor::name(Source at) const { return defined(cell_, "name", at).name; }
+const std::string& Tensor::name(Source at) const { return checked(cell_, "name", at).name; }
 
 Tensor& Tensor::set_name(const std::string& name, Source at) {
-  detail::Cell& cell = defined(cell_, "set_name", at);
+  detail::Cell& cell = checked(cell_, "set_name", at);
   if (cell.kind != detail::CellKind::value) {
     detail::fail(at, "set_name: '{}' keeps its name", cell.name);
   }

@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "compiler/ir/text.h"
+#include "compiler/passes/dead_code.h"
 
 namespace weft::detail {
 
@@ -228,7 +229,7 @@ void Trace::finish() {
     if (!home.assigned || home.value == home.placeholder) continue;
     builder.emit(ops::op("state_write"), {home.value}, {{"name", cell->name}});
   }
-  remove_dead(graph);
+  compiler::dead_code(graph);
 }
 
 // ---- recording ----------------------------------------------------------------------------------
@@ -320,6 +321,7 @@ Program trace(State& state, const std::function<void()>& body, const std::string
   program.impl_ = std::make_shared<Program::Impl>(std::move(recording->graph), state);
   program.impl_->feeders = std::move(recording->feeders);
   program.impl_->receivers = std::move(recording->receivers);
+  for (const auto& scalar : recording->scalars) program.impl_->scalars.insert(scalar.first);
   return program;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -192,9 +193,6 @@ Value literal(Recorder& record, const Operand& operand, const Type& type);
 void initialise(State& state, const std::string& name, const Initializer& initializer,
                 std::uint64_t seed);
 
-/// Removes nodes without effect and loop-carried values that nothing needs.
-void remove_dead(ir::Graph& graph);
-
 /// Writes to stderr where the environment's WEFT_LOG lists the topic.
 bool log_enabled(std::string_view topic);
 void log_line(std::string_view topic, std::string_view text);
@@ -215,6 +213,7 @@ struct Program::Impl {
   State state;
   std::map<std::string, std::pair<Type, Fill::Raw>> feeders;
   std::map<std::string, ReceiveCallback> receivers;
+  std::set<std::string> scalars;
 };
 
 }  // namespace weft

@@ -189,6 +189,10 @@ Tensor iteration(Source at = Source::current());
 
 // ---- loops --------------------------------------------------------------------------------------
 
+// The compiler's loop language is the namespace weft::loop; where both are seen, this namespace
+// names the functions.
+inline namespace frontend {
+
 /// Traces `body(index)` once; it is executed n times. Tensors from outside that the body assigns
 /// are carried from one iteration to the next, and stand for the last value afterwards.
 void loop(std::int64_t n, const std::function<void(Tensor index)>& body,
@@ -200,6 +204,8 @@ std::vector<Tensor> loop(
     const std::function<std::vector<Tensor>(Tensor index, const std::vector<Tensor>& carried)>&
         body,
     Source at = Source::current());
+
+}  // namespace frontend
 
 struct ScanValues {
   std::vector<Tensor> carried;
@@ -301,6 +307,8 @@ class Executable {
 /// A traced program; a handle whose copies share.
 class Program {
  public:
+  struct Impl;
+
   const std::string& name() const;
   const ir::Graph& graph() const;  ///< as traced
   State& state();
@@ -309,9 +317,7 @@ class Program {
   Executable compile(const CompileOptions& options = {}) const;
 
  private:
-  friend struct detail::Trace;
   friend Program trace(State&, const std::function<void()>&, const std::string&, Source);
-  struct Impl;
   std::shared_ptr<Impl> impl_;
 };
 

@@ -1,0 +1,246 @@
+#include <algorithm>
+#include <chrono>
+
+#include "compiler/compile.h"
+#include "compiler/dump.h"
+#include "compiler/ir/text.h"
+#include "compiler/passes/simplify.h"
+#include "runtime/executable.h"
+#include "trace.h"
+
+namespace weft {
+
+namespace {
+
+std::string graph_dump(const ir::Graph& graph, Format format) {
+  switch (format) {
+    case Format::text:
+      return ir::print(graph);
+    case Format::dot:
+      return compiler::graph_dot(graph);
+    case Format::json:
+      return compiler::graph_json(graph);
+  }
+  return {};
+}
+
+/// A stage that is a compilation's; the text of the simplified graph is read back for pictures.
+std::string compilation_dump(const compiler::Compilation& compilation, std::string_view stage,
+                             Format format) {
+  if (stage == "simplified") {
+    if (format == Format::text) return compilation.simplified;
+    return graph_dump(ir::parse(compilation.simplified, ops::table(), "simplified"), format);
+  }
+  if (stage == "fused" && format == Format::text) return compilation.fused;
+  if (stage == "fused" || stage == "kernels") {
+    switch (format) {
+      case Format::text:
+        return compiler::kernels_text(compilation);
+      case Format::dot:
+        return compiler::kernels_dot(compilation);
+      case Format::json:
+        return compiler::kernels_json(compilation);
+    }
+  }
+  if (format != Format::text) {
+    throw Error(fmt::format("dump: stage \"{}\" has a text form only", stage));
+  }
+  if (stage == "refusals") return compiler::refusals_text(compilation);
+  if (stage == "loops") return compiler::loops_text(compilation);
+  if (stage == "assembly") return compiler::assembly_text(compilation);
+  throw Error(
+      fmt::format("dump: no stage \"{}\"; there are traced, simplified, fused, kernels, "
+                  "refusals, loops and assembly",
+                  stage));
+}
+
+compiler::CompileOptions compiler_options(const CompileOptions& options) {
+  compiler::CompileOptions result;
+  result.fuse = options.fuse;
+  result.threads = options.compile_threads;
+  result.verify = options.verify;
+  result.keep_assembly = options.keep_assembly;
+  if (detail::log_enabled("passes")) {
+    result.after_pass = [](std::string_view pass, const ir::Graph& graph, double seconds) {
+      std::size_t nodes = 0;
+      ir::walk(graph.body(), [&](const ir::Node&) { ++nodes; });
+      detail::log("passes", "{}: {} nodes, {:.3f} ms", pass, nodes, seconds * 1e3);
+      if (detail::log_enabled("graphs")) detail::log_line("graphs", ir::print(graph));
+    };
+  }
+  return result;
+}
+
+/// Launches of one iteration of the top-level loop, or of the whole plan where it has not one.
+std::int64_t launches(const std::vector<plan::Step>& steps) {
+  std::int64_t count = 0;
+  for (const plan::Step& step : steps) {
+    if (step.kind == plan::StepKind::launch) ++count;
+    if (step.kind == plan::StepKind::loop) count += step.count * launches(step.body);
+  }
+  return count;
+}
+
+std::int64_t launches_of_step(const plan::Plan& plan) {
+  const auto is_loop = [](const plan::Step& step) { return step.kind == plan::StepKind::loop; };
+  const auto loops = std::count_if(plan.steps.begin(), plan.steps.end(), is_loop);
+  if (loops != 1) return launches(plan.steps);
+  return launches(std::find_if(plan.steps.begin(), plan.steps.end(), is_loop)->body);
+}
+
+runtime::ReceiveFunction receive_function(ReceiveCallback callback) {
+  return [callback = std::move(callback)](std::int64_t iteration,
+                                          std::span<const runtime::TensorView> views) {
+    std::vector<HostTensor> tensors;
+    tensors.reserve(views.size());
+    for (const runtime::TensorView& view : views) {
+      tensors.emplace_back(view.type, std::vector<std::byte>(view.bytes.begin(), view.bytes.end()));
+    }
+    callback(iteration, tensors);
+  };
+}
+
+}  // namespace
+
+// ---- Program ------------------------------------------------------------------------------------
+
+const std::string& Program::name() const { return impl_->graph.name; }
+const ir::Graph& Program::graph() const { return impl_->graph; }
+State& Program::state() { return impl_->state; }
+
+std::string Program::dump(std::string_view stage, Format format) const {
+  if (stage == "traced") return graph_dump(impl_->graph, format);
+  if (stage == "simplified" && format != Format::text) {
+    // Straight from the graph, which still knows the user's lines.
+    ir::Graph graph = impl_->graph.clone();
+    compiler::simplify(graph);
+    return graph_dump(graph, format);
+  }
+  compiler::CompileOptions options;
+  options.keep_assembly = stage == "loops" || stage == "assembly";
+  return compilation_dump(compiler::compile(impl_->graph, options), stage, format);
+}
+
+// ---- Executable ---------------------------------------------------------------------------------
+
+struct Executable::Impl {
+  std::shared_ptr<Program::Impl> program;
+  compiler::Compilation compilation;
+  std::unique_ptr<runtime::Executable> executable;
+  Statistics statistics;
+
+  const plan::Plan& plan() const { return executable->plan(); }
+  // What nothing needs is in the program, but not in the plan.
+  bool has_feeder(const std::string& name) const {
+    const auto& feeders = plan().feeders;
+    return std::any_of(feeders.begin(), feeders.end(),
+                       [&](const plan::Feeder& feeder) { return feeder.name == name; });
+  }
+  bool has_scalar(const std::string& name) const {
+    const auto& buffers = plan().buffers;
+    return std::any_of(buffers.begin(), buffers.end(), [&](const plan::Buffer& buffer) {
+      return buffer.kind == plan::BufferKind::scalar && buffer.name == name;
+    });
+  }
+};
+
+Executable Program::compile(const CompileOptions& options) const {
+  const auto start = std::chrono::steady_clock::now();
+  auto impl = std::make_unique<Executable::Impl>();
+  impl->program = impl_;
+  impl->compilation = compiler::compile(impl_->graph, compiler_options(options));
+  plan::Plan plan = std::move(impl->compilation.plan);
+  // Dumps name the plan and count its steps, but do not need the machine code again.
+  impl->compilation.plan = plan;
+  impl->compilation.plan.objects.clear();
+  runtime::RunOptions run;
+  run.threads = options.threads;
+  run.synchronous = options.synchronous;
+  run.queue = options.queue;
+  impl->executable = std::make_unique<runtime::Executable>(std::move(plan), run);
+  impl->executable->bind(impl_->state);
+  for (const auto& [name, feeder] : impl_->feeders) {
+    if (impl->has_feeder(name)) impl->executable->set_feeder(name, feeder.second);
+  }
+  for (const auto& [name, callback] : impl_->receivers) {
+    impl->executable->set_receiver(name, receive_function(callback));
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  Statistics& statistics = impl->statistics;
+  ir::walk(impl_->graph.body(), [&](const ir::Node&) { ++statistics.nodes; });
+  statistics.kernels = static_cast<std::int64_t>(impl->plan().kernels.size());
+  statistics.launches_per_step = launches_of_step(impl->plan());
+  statistics.arena_bytes = impl->plan().arena_bytes;
+  statistics.state_bytes = impl_->state.total_bytes();
+  statistics.compile_seconds = seconds.count();
+  detail::log("compile",
+              "'{}': {} nodes, {} kernels, {} launches a step, arena {} bytes, {:.1f} ms", name(),
+              statistics.nodes, statistics.kernels, statistics.launches_per_step,
+              statistics.arena_bytes, seconds.count() * 1e3);
+  return Executable(std::move(impl));
+}
+
+Executable::Executable(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Executable::~Executable() = default;
+Executable::Executable(Executable&&) noexcept = default;
+Executable& Executable::operator=(Executable&&) noexcept = default;
+
+void Executable::run() { impl_->executable->run(); }
+void Executable::run(std::int64_t from, std::int64_t to) { impl_->executable->run(from, to); }
+std::int64_t Executable::iterations() const { return impl_->executable->iterations(); }
+
+void Executable::set_scalar(const std::string& name, double value) {
+  if (!impl_->has_scalar(name) && impl_->program->scalars.contains(name)) return;
+  impl_->executable->set_scalar(name, value);
+}
+
+void Executable::set_feeder(const std::string& name, Fill fill) {
+  const auto found = impl_->program->feeders.find(name);
+  if (found == impl_->program->feeders.end()) {
+    throw Error(fmt::format("set_feeder: there is no feeder '{}'", name));
+  }
+  const Type& type = found->second.first;
+  if (!fill.accepts(type.dtype)) {
+    throw Error(fmt::format("set_feeder: the function does not fill '{}' {}", name, type.text()));
+  }
+  if (impl_->has_feeder(name)) impl_->executable->set_feeder(name, fill.function());
+}
+
+void Executable::set_receiver(const std::string& name, ReceiveCallback callback) {
+  if (callback == nullptr) {
+    throw Error(fmt::format("set_receiver: '{}' without a function", name));
+  }
+  impl_->executable->set_receiver(name, receive_function(std::move(callback)));
+}
+
+void Executable::bind(const State& state) { impl_->executable->bind(state); }
+
+void Executable::set_profiling(bool on) { impl_->executable->set_profiling(on); }
+
+std::vector<KernelProfile> Executable::profile() const {
+  std::vector<KernelProfile> result;
+  const auto& kernels = impl_->plan().kernels;
+  for (const runtime::KernelTime& time : impl_->executable->profile()) {
+    KernelProfile entry{time.kernel, time.launches, time.seconds, 0, 0};
+    const auto kernel = std::find_if(kernels.begin(), kernels.end(), [&](const auto& candidate) {
+      return candidate.name == time.kernel;
+    });
+    if (kernel != kernels.end()) {
+      entry.bytes = kernel->bytes_read + kernel->bytes_written;
+      entry.operations = kernel->operations;
+    }
+    result.push_back(std::move(entry));
+  }
+  return result;
+}
+
+const Statistics& Executable::statistics() const { return impl_->statistics; }
+
+std::string Executable::dump(std::string_view stage, Format format) const {
+  if (stage == "traced") return graph_dump(impl_->program->graph, format);
+  return compilation_dump(impl_->compilation, stage, format);
+}
+
+runtime::Executable& Executable::implementation() { return *impl_->executable; }
+
+}  // namespace weft
