@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "weft/nn/attention.h"
+#include "weft/nn/tnn.h"
+
+/// Language models: ids (b, n) of i32 or i64 -> logits (b, n, vocabulary).
+namespace weft::nn {
+
+struct TnnLmOptions {
+  std::int64_t vocabulary = 0;
+  std::int64_t width = 0;
+  std::int64_t layers = 1;
+  bool tied = true;       ///< the head is the embedding's table
+  double dropout = 0;     ///< of the embedding; the layers have their own
+  TnnLayerOptions layer;  ///< `width` and the operator's `causal` are set
+};
+
+/// Toeplitz layers between an embedding and a head. There are no positions: the operators are
+/// relative. Names: "embedding", "layers.<i>", "norm", "head".
+struct TnnLm {
+  /// `name` "": the parts' names as they are.
+  TnnLm(const std::string& name, const TnnLmOptions& options, Source at = Source::current());
+  Tensor operator()(const Tensor& ids, Source at = Source::current()) const;
+
+  TnnLmOptions options;
+  Embedding embedding;
+  Dropout dropout;
+  std::vector<TnnLayer> layers;
+  Norm norm;
+  std::optional<Linear> head;  ///< none where tied
+};
+
+struct TransformerLmOptions {
+  std::int64_t vocabulary = 0;
+  std::int64_t width = 0;
+  std::int64_t layers = 1;
+  std::int64_t max_length = 0;  ///< of the learned positions; longer sequences are an Error
+  bool tied = true;
+  double dropout = 0;
+  TransformerBlockOptions block;  ///< `width` and `causal` are set
+};
+
+/// Transformer blocks between an embedding with learned positions and a head. Names: "embedding",
+/// "positions", "layers.<i>", "norm", "head".
+struct TransformerLm {
+  TransformerLm(const std::string& name, const TransformerLmOptions& options,
+                Source at = Source::current());
+  Tensor operator()(const Tensor& ids, Source at = Source::current()) const;
+
+  TransformerLmOptions options;
+  Embedding embedding;
+  Embedding positions;
+  Dropout dropout;
+  std::vector<TransformerBlock> layers;
+  Norm norm;
+  std::optional<Linear> head;
+};
+
+}  // namespace weft::nn
