@@ -1,7 +1,6 @@
 #include "ops/support.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -265,59 +264,9 @@ Element complex_divide(Arena& arena, const Element& a, const Element& b) {
   return {arena.div(re, denominator), arena.div(im, denominator)};
 }
 
-namespace {
-
-Ex word(Arena& arena, std::int64_t value) {
-  return arena.integer(Scalar::i32, static_cast<std::int32_t>(static_cast<std::uint32_t>(value)));
-}
-
-Ex round_bf16(Arena& arena, Ex value) {
-  using loop::Binary;
-  // Adding half of the last kept bit (less one where that bit is even) carries into it as nearest
-  // even demands, through the exponent up to infinity. NaN would carry into infinity: kept apart.
-  const Ex bits = arena.bits(value, Scalar::i32);
-  const Ex last = arena.binary(Binary::bitwise_and,
-                               arena.binary(Binary::shift_right_logical, bits, word(arena, 16)),
-                               word(arena, 1));
-  const Ex carried = arena.add(bits, arena.add(last, word(arena, 0x7fff)));
-  const Ex rounded =
-      arena.bits(arena.binary(Binary::bitwise_and, carried, word(arena, 0xffff0000)), Scalar::f32);
-  return arena.select(arena.equal(value, value), rounded, value);
-}
-
-Ex round_f16(Arena& arena, Ex value) {
-  using loop::Binary;
-  const Ex bits = arena.bits(value, Scalar::i32);
-  const Ex sign = arena.binary(Binary::bitwise_and, bits, word(arena, 0x80000000));
-  const Ex magnitude_bits = arena.binary(Binary::bitwise_and, bits, word(arena, 0x7fffffff));
-  const Ex magnitude = arena.bits(magnitude_bits, Scalar::f32);
-  // Normal numbers keep 10 of 23 fraction bits.
-  const Ex last = arena.binary(
-      Binary::bitwise_and,
-      arena.binary(Binary::shift_right_logical, magnitude_bits, word(arena, 13)), word(arena, 1));
-  const Ex carried = arena.binary(Binary::bitwise_and,
-                                  arena.add(magnitude_bits, arena.add(last, word(arena, 0xfff))),
-                                  word(arena, 0xffffe000));
-  const Ex normal = arena.bits(carried, Scalar::f32);
-  // Denormals are multiples of 2^-24: scaling by powers of two is exact.
-  const Ex scaled = arena.unary(loop::Unary::round_even,
-                                arena.mul(magnitude, arena.constant(Scalar::f32, 0x1p24)));
-  const Ex denormal = arena.mul(scaled, arena.constant(Scalar::f32, 0x1p-24));
-  const Ex small = arena.less(magnitude, arena.constant(Scalar::f32, 0x1p-14));
-  const Ex finite = arena.select(small, denormal, normal);
-  const Ex overflow = arena.less(arena.constant(Scalar::f32, 65504.0), finite);
-  const Ex limited = arena.select(
-      overflow, arena.constant(Scalar::f32, std::numeric_limits<double>::infinity()), finite);
-  const Ex with_sign = arena.bits(
-      arena.binary(Binary::bitwise_or, arena.bits(limited, Scalar::i32), sign), Scalar::f32);
-  return arena.select(arena.equal(value, value), with_sign, value);
-}
-
-}  // namespace
-
 Ex lower_rounding(Arena& arena, DType dtype, Ex value) {
-  if (dtype == DType::bf16) return round_bf16(arena, value);
-  if (dtype == DType::f16) return round_f16(arena, value);
+  if (dtype == DType::bf16) return arena.unary(loop::Unary::round_bf16, value);
+  if (dtype == DType::f16) return arena.unary(loop::Unary::round_f16, value);
   return value;
 }
 

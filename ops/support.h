@@ -123,8 +123,7 @@ inline loop::Scalar register_type_of(Value value) { return loop::register_type(v
 Element lower_select(loop::Arena& arena, loop::Ex condition, const Element& a, const Element& b);
 Element complex_multiply(loop::Arena& arena, const Element& a, const Element& b);
 Element complex_divide(loop::Arena& arena, const Element& a, const Element& b);
-/// Rounds a register to what memory of `dtype` holds: f16 and bf16 (in f32, nearest even, with
-/// denormals, infinities and NaN); others unchanged.
+/// Rounds a register to what memory of `dtype` holds: f16 and bf16; others are unchanged.
 loop::Ex lower_rounding(loop::Arena& arena, DType dtype, loop::Ex value);
 
 // ---- generators ---------------------------------------------------------------------------------
