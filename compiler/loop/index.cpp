@@ -395,8 +395,12 @@ Ex Arena::simplify_integer(Binary op, Ex a, Ex b) {
     case Binary::minimum:
     case Binary::maximum: {
       if (a == b) return a;
+      const Ex least = op == Binary::minimum ? a : b;
+      const Ex greatest = op == Binary::minimum ? b : a;
       const Ex ordered = compare(Binary::less_equal, a, b);
-      if (ordered) return (ordered->integer != 0) == (op == Binary::minimum) ? a : b;
+      if (ordered) return ordered->integer != 0 ? least : greatest;
+      const Ex reversed = compare(Binary::less_equal, b, a);
+      if (reversed) return reversed->integer != 0 ? greatest : least;
       break;
     }
     case Binary::bitwise_and:
