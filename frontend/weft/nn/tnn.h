@@ -13,7 +13,7 @@
 namespace weft::nn {
 
 struct RpeOptions {
-  std::int64_t width = 0;  ///< of the hidden layers
+  std::int64_t width = 0;  ///< of the hidden layers; 0: max(out / 8, 32), in a Gtu of its width
   std::int64_t out = 0;    ///< channels of the coefficients
   std::int64_t layers = 3;
   bool residual = false;  ///< x + layer(x)

@@ -1,0 +1,93 @@
+#include <cmath>
+
+#include "nn_support.h"
+#include "weft/nn/model.h"
+
+namespace weft::nn {
+
+namespace {
+
+/// Rows of a table of deviation 1 / sqrt(width) times sqrt(width): logits of a tied head and inputs
+/// of the first layer are of size 1 both.
+Tensor embedded(const Embedding& table, const Tensor& ids, DType compute, const Source& at) {
+  const double scale = std::sqrt(static_cast<double>(table.weight.extent(1, at)));
+  return cast(mul({table(ids, at), at}, {scale, at}), compute, at);
+}
+
+double table_deviation(std::string_view model, const std::string& name, std::int64_t vocabulary,
+                       std::int64_t width, std::int64_t layers, const Source& at) {
+  require(vocabulary > 0 && width > 0 && layers >= 0, at,
+          "nn::{} '{}': a vocabulary of {}, a width of {}, {} layers", model, name, vocabulary,
+          width, layers);
+  return 1 / std::sqrt(static_cast<double>(width));
+}
+
+void expect_ids(std::string_view model, const Tensor& ids, const Source& at) {
+  const Type& type = ids.type(at);
+  require((type.dtype == DType::i32 || type.dtype == DType::i64) && type.rank() == 2, at,
+          "nn::{}: the ids are {}; expected i32 or i64 (batch, length)", model, type.text());
+}
+
+Tensor logits_of(const Embedding& table, const std::optional<Linear>& head, const Tensor& x,
+                 const Source& at) {
+  // Losses are taken in f32 whatever the layers compute in.
+  return cast(head ? (*head)(x, at) : table.logits(x, at), DType::f32, at);
+}
+
+}  // namespace
+
+TnnLm::TnnLm(const std::string& name, const TnnLmOptions& given, Source at)
+    : options(given),
+      embedding(
+          join(name, "embedding"), options.vocabulary, options.width,
+          table_deviation("TnnLm", name, options.vocabulary, options.width, options.layers, at),
+          at),
+      dropout(join(name, "dropout"), options.dropout, at),
+      norm(join(name, "norm"), options.layer.norm, options.width, at) {
+  options.layer.width = options.width;
+  options.layer.gtu.tno.causal = true;
+  for (std::int64_t i = 0; i < options.layers; ++i) {
+    layers.emplace_back(join(name, fmt::format("layers.{}", i)), options.layer, at);
+  }
+  if (!options.tied) head.emplace(join(name, "head"), options.width, options.vocabulary, false, at);
+}
+
+Tensor TnnLm::operator()(const Tensor& ids, Source at) const {
+  expect_ids("TnnLm", ids, at);
+  Tensor x = dropout(embedded(embedding, ids, options.compute, at), at);
+  for (const TnnLayer& layer : layers) x = layer(x, at);
+  return logits_of(embedding, head, norm(x, at), at);
+}
+
+TransformerLm::TransformerLm(const std::string& name, const TransformerLmOptions& given, Source at)
+    : options(given),
+      embedding(join(name, "embedding"), options.vocabulary, options.width,
+                table_deviation("TransformerLm", name, options.vocabulary, options.width,
+                                options.layers, at),
+                at),
+      positions(join(name, "positions"), options.max_length, options.width,
+                1 / std::sqrt(static_cast<double>(options.width)), at),
+      dropout(join(name, "dropout"), options.dropout, at),
+      norm(join(name, "norm"), options.block.norm, options.width, at) {
+  options.block.width = options.width;
+  options.block.causal = true;
+  for (std::int64_t i = 0; i < options.layers; ++i) {
+    layers.emplace_back(join(name, fmt::format("layers.{}", i)), options.block, at);
+  }
+  if (!options.tied) head.emplace(join(name, "head"), options.width, options.vocabulary, false, at);
+}
+
+Tensor TransformerLm::operator()(const Tensor& ids, Source at) const {
+  expect_ids("TransformerLm", ids, at);
+  const std::int64_t n = ids.extent(1, at);
+  require(n <= options.max_length, at,
+          "nn::TransformerLm: the ids are {}, longer than the {} learned positions",
+          ids.type(at).text(), options.max_length);
+  // (n, width), the same for each sequence of the batch.
+  const Tensor place = cast(slice(positions.weight, 0, 0, n, 1, at), options.compute, at);
+  Tensor x = dropout(plus(embedded(embedding, ids, options.compute, at), place, at), at);
+  for (const TransformerBlock& block : layers) x = block(x, at);
+  return logits_of(embedding, head, norm(x, at), at);
+}
+
+}  // namespace weft::nn
