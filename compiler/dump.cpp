@@ -7,7 +7,6 @@
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string_view>
 #include <type_traits>
 #include <variant>
@@ -272,22 +271,24 @@ std::string kernels_dot(const Compilation& compilation) {
                          bytes_text(kernel.bytes_written), count_text(kernel.operations));
     text += fmt::format("  k{} [label={}];\n", i, dot_string(label, true));
   }
-  // What no kernel makes comes from the state, a feeder, a constant or a loop.
-  std::set<std::string> sources;
+  // What no kernel makes comes from the state, a feeder, a constant or a loop. Numbered, as dot
+  // keeps names that start with % to itself.
+  std::map<std::string, std::size_t> sources;
   std::string edges;
   for (std::size_t i = 0; i < compilation.kernels.size(); ++i) {
     for (const std::string& input : compilation.kernels[i].inputs) {
       const auto producer = producers.find(input);
-      if (producer != producers.end() && producer->second != i) {
+      if (producer == producers.end()) {
+        const std::size_t number = sources.emplace(input, sources.size()).first->second;
+        edges += fmt::format("  s{} -> k{};\n", number, i);
+      } else if (producer->second != i) {
         edges += fmt::format("  k{} -> k{} [label={}];\n", producer->second, i, dot_string(input));
-      } else if (producer == producers.end()) {
-        sources.insert(input);
-        edges += fmt::format("  {} -> k{};\n", dot_string(input), i);
       }
     }
   }
-  for (const std::string& source : sources) {
-    text += fmt::format("  {} [shape=ellipse, fillcolor=\"#e6f4ea\"];\n", dot_string(source));
+  for (const auto& [name, number] : sources) {
+    text += fmt::format("  s{} [label={}, shape=ellipse, fillcolor=\"#e6f4ea\"];\n", number,
+                        dot_string(name));
   }
   return text + edges + "}\n";
 }

@@ -34,8 +34,8 @@ std::string read_stream(std::istream& stream, const std::string& path) {
 std::string read_text(const std::string& path) {
   if (path == "-") return read_stream(std::cin, "<stdin>");
   std::ifstream stream(path, std::ios::binary);
-  // Opening a folder succeeds, reading from it does not.
-  if (!stream || stream.peek(), stream.bad()) throw Error(path + ": cannot be read");
+  if (stream) stream.peek();  // a folder opens, and fails here
+  if (!stream.is_open() || stream.bad()) throw Error(path + ": cannot be read");
   return read_stream(stream, path);
 }
 
@@ -52,7 +52,7 @@ int main(int argc, char** argv) {
   try {
     CLI::App app{"weft: inspect, transform and run tensor graphs in their text form"};
     app.set_version_flag("--version", "weft " WEFT_VERSION);
-    app.require_subcommand(1);
+    app.require_subcommand(0, 1);  // checked below: CLI11 would hide a misspelt one
     Action chosen;
     add_opt(app, chosen);
     add_run(app, chosen);
@@ -64,6 +64,7 @@ int main(int argc, char** argv) {
       // Help and the version are "errors" with code 0.
       return app.exit(error) == 0 ? 0 : 2;
     }
+    if (!chosen) throw weft::Error("a subcommand is required; `weft --help` lists them");
     const int code = chosen();
     std::cout.flush();
     if (!std::cout) throw weft::Error("the output could not be written");
