@@ -110,12 +110,11 @@ void reference_normal(const Node& node, std::span<const Array* const> operands,
   for_each_word(node, *operands[0], results[0], [=](const auto& words, std::size_t lane) {
     const std::size_t pair = lane & ~std::size_t{1};
     const double radius = std::sqrt(-2 * std::log(unit(words[pair], 24) + 0x1p-24));
-    // Exact: a quarter of a turn less makes a sine of the cosine. The nearest half turn is taken
-    // off first, so that zeros are met exactly enough.
-    double turns = unit(words[pair + 1], 24) - (lane % 2 == 0 ? 0.0 : 0.25);
-    turns -= std::nearbyint(turns);
-    const double angle = 2 * std::numbers::pi * turns;
-    const double normal = radius * (std::abs(turns) == 0.25 ? 0.0 : std::cos(angle));
+    // A quarter of a turn less makes a sine of the cosine, which is taken as
+    // cos(2 pi t) = sin(2 pi (1/4 - |t|)), |t| <= 1/2: differences are exact, also next to zeros.
+    const double turns = unit(words[pair + 1], 24) - (lane % 2 == 0 ? 0.0 : 0.25);
+    const double from_zero = 0.25 - std::abs(turns - std::nearbyint(turns));
+    const double normal = radius * std::sin(2 * std::numbers::pi * from_zero);
     return narrow ? round_to(dtype, normal) : normal;
   });
 }

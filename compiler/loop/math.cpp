@@ -463,8 +463,12 @@ Ex log1p(Arena& arena, Ex x) {
 Ex cos_turns(Arena& arena, Ex turns) {
   expect(turns, "cos_turns");
   if (turns->type == Scalar::f32) return cos_turns_f32(F32(arena), turns);
+  // cos(2 pi t) = sin(2 pi (1/4 - |t|)) for |t| <= 1/2; the difference is exact.
   constexpr double two_pi = 6.283185307179586;
-  return arena.unary(Unary::call_cos, arena.mul(turns, arena.constant(Scalar::f64, two_pi)));
+  const Ex fraction = arena.sub(turns, arena.unary(Unary::round_even, turns));
+  const Ex from_zero =
+      arena.sub(arena.constant(Scalar::f64, 0.25), arena.unary(Unary::absolute, fraction));
+  return arena.unary(Unary::call_sin, arena.mul(from_zero, arena.constant(Scalar::f64, two_pi)));
 }
 
 std::array<Ex, 4> philox(Arena& arena, std::array<Ex, 4> counter, std::array<Ex, 2> key) {

@@ -395,6 +395,12 @@ TEST(Math, CosineOfTurns) {
   for (const float quarter : {-0.75F, -0.25F, 0.25F, 0.75F}) EXPECT_EQ(lowered(quarter), 0.0F);
   EXPECT_EQ(lowered(0.0F), 1.0F);
   EXPECT_EQ(lowered(0.5F), -1.0F);
+  Unary64 wide(cos_turns);
+  for (const double quarter : {-0.75, -0.25, 0.25, 0.75, 1000.25}) EXPECT_EQ(wide(quarter), 0.0);
+  for (const double turns : {0.0, 0.1, 0.2500001, -0.6, 0.9, 77.3}) {
+    const long double exact = std::cos(two_pi * (static_cast<long double>(turns)));
+    EXPECT_NEAR(wide(turns) / static_cast<double>(exact), 1, 1e-9) << turns;
+  }
 }
 
 TEST(Math, SpecialValues) {
