@@ -43,7 +43,7 @@ class Rate {
   Rate(double value);         // NOLINT(google-explicit-constructor)
   Rate(const Tensor& value);  // NOLINT(google-explicit-constructor)
   template <typename F>
-    requires(std::is_invocable_r_v<Tensor, F&, const Tensor&>)
+    requires(!std::is_same_v<F, Rate> && std::is_invocable_r_v<Tensor, F&, const Tensor&>)
   Rate(F schedule) : schedule_(std::move(schedule)) {}  // NOLINT(google-explicit-constructor)
 
   /// The rate of a step as an f32 scalar.
