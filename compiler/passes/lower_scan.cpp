@@ -79,6 +79,7 @@ void Lowering::lower(Node& scan, Region& region) {
   inner.set_location(scan.location);
 
   const Value index = inner.argument(*body, {DType::i64, {}});
+  index.node->name = step.arguments[0]->name;
   std::vector<Value> operands;
   std::vector<Value> yields;
   for (std::size_t i = 0; i < scan.results.size(); ++i) {
@@ -98,6 +99,7 @@ void Lowering::lower(Node& scan, Region& region) {
   map_.set(step.arguments[0]->result(), position);
   for (std::size_t i = carried; i < scan.operands.size(); ++i) {
     const Value slice = read_step(inner, scan.operands[i], position);
+    slice.node->name = step.arguments[i + 1]->name;
     map_.set(step.arguments[i + 1]->result(), slice);
   }
   for (Node* node : step.nodes) {
