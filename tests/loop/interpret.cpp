@@ -277,8 +277,16 @@ void Interpreter::run(const loop::Kernel& kernel) {
     if (buffer.space == loop::Space::argument) continue;
     values.assign(static_cast<std::size_t>(buffer.elements), {});
     for (std::size_t i = 0; i < buffer.values.size(); ++i) {
+      const double value = buffer.values[i];
       const Scalar type = loop::register_type(buffer.dtype);
-      values[i] = {static_cast<std::int64_t>(buffer.values[i]), rounded(type, buffer.values[i])};
+      if (!loop::is_float(type)) {
+        values[i] = {static_cast<std::int64_t>(value), 0};
+      } else if (buffer.dtype == DType::f16) {
+        values[i] = {0, round_to_half(value)};
+      } else {
+        values[i] = {0,
+                     buffer.dtype == DType::bf16 ? round_to_bfloat(value) : rounded(type, value)};
+      }
     }
   }
   for (const loop::Phase& phase : kernel.phases) {
