@@ -4,41 +4,18 @@
 #include <numbers>
 #include <thread>
 
+#include "ops/random.h"
 #include "trace.h"
 
 namespace weft::detail {
 
 namespace {
 
-using Words = std::array<std::uint32_t, 4>;
-
-/// Philox 4x32-10 (Salmon et al. 2011), as the random operations use it.
-Words philox(Words counter, std::uint32_t key0, std::uint32_t key1) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t product0 = std::uint64_t{0xD2511F53} * counter[0];
-    const std::uint64_t product1 = std::uint64_t{0xCD9E8D57} * counter[2];
-    counter = {static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key0,
-               static_cast<std::uint32_t>(product1),
-               static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key1,
-               static_cast<std::uint32_t>(product0)};
-    key0 += 0x9E3779B9;
-    key1 += 0xBB67AE85;
-  }
-  return counter;
-}
-
-/// FNV-1a.
-std::uint32_t hash32(std::string_view text) {
-  std::uint32_t hash = 2166136261U;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
-  return hash;
-}
-
 /// Numbers of one tensor: each element by its index alone, whatever is computed together.
 class Stream {
  public:
   Stream(const Initializer& initializer, std::uint64_t seed, std::string_view name)
-      : initializer_(initializer), seed_(seed), hash_(hash32(name)) {}
+      : initializer_(initializer), seed_(seed), hash_(ops::hash32(name)) {}
 
   void fill(std::int64_t first, std::span<double> values) const {
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -49,16 +26,17 @@ class Stream {
  private:
   double value(std::uint64_t index) const {
     const std::uint64_t block = index / 4;
-    const Words words = philox(
+    // As random_uniform and random_normal, with the name as the stream, in iteration 0.
+    const std::array<std::uint32_t, 4> words = ops::philox(
         {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), 0, hash_},
-        static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32));
+        {static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32)});
     const std::size_t lane = index % 4;
     if (initializer_.kind == Initializer::Kind::uniform) {
       return initializer_.a + (initializer_.b - initializer_.a) * uniform(words[lane]);
     }
-    // Box-Muller: a pair of words makes a pair of numbers. 1 - u is never 0.
+    // Box-Muller: a pair of words makes a pair of numbers. The first is never 0.
     const std::size_t pair = lane & ~std::size_t{1};
-    const double radius = std::sqrt(-2 * std::log(1 - uniform(words[pair])));
+    const double radius = std::sqrt(-2 * std::log(uniform(words[pair]) + 0x1p-24));
     const double angle = 2 * std::numbers::pi * uniform(words[pair + 1]);
     return initializer_.a +
            initializer_.b * radius * (lane == pair ? std::cos(angle) : std::sin(angle));
