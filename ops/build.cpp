@@ -1,65 +1,13 @@
 #include "ops/build.h"
 
-#include <algorithm>
 #include <numeric>
 
+#include "compiler/ir/check.h"
 #include "ops/support.h"
 
 namespace weft::ops {
 
 namespace {
-
-std::string_view kind_name(ir::AttributeSpec::Kind kind) {
-  using Kind = ir::AttributeSpec::Kind;
-  switch (kind) {
-    case Kind::flag:
-      return "a flag";
-    case Kind::integer:
-      return "an integer";
-    case Kind::real:
-      return "a real number";
-    case Kind::text:
-      return "a text";
-    case Kind::dtype:
-      return "a type";
-    case Kind::integers:
-      return "a list of integers";
-    case Kind::reals:
-      return "a list of real numbers";
-    case Kind::number:
-      return "a number";
-    case Kind::numbers:
-      return "a list of numbers";
-  }
-  return "?";
-}
-
-bool matches(const ir::AttributeValue& value, ir::AttributeSpec::Kind kind) {
-  using Kind = ir::AttributeSpec::Kind;
-  const bool integers = std::holds_alternative<std::vector<std::int64_t>>(value);
-  const bool reals = std::holds_alternative<std::vector<double>>(value);
-  switch (kind) {
-    case Kind::flag:
-      return std::holds_alternative<bool>(value);
-    case Kind::integer:
-      return std::holds_alternative<std::int64_t>(value);
-    case Kind::real:
-      return std::holds_alternative<double>(value);
-    case Kind::text:
-      return std::holds_alternative<std::string>(value);
-    case Kind::dtype:
-      return std::holds_alternative<DType>(value);
-    case Kind::integers:
-      return integers;
-    case Kind::reals:
-      return reals;
-    case Kind::number:
-      return std::holds_alternative<double>(value) || std::holds_alternative<std::int64_t>(value);
-    case Kind::numbers:
-      return integers || reals;
-  }
-  return false;
-}
 
 /// Integers given for reals become reals, so that equal attributes are equal texts.
 void convert_reals(Node& node) {
@@ -76,35 +24,6 @@ void convert_reals(Node& node) {
       }
     }
   }
-}
-
-void check_attributes(const Node& node) {
-  for (const ir::AttributeSpec& spec : node.op->attributes) {
-    const ir::AttributeValue* value = node.attributes.find(spec.name);
-    require(value != nullptr || !spec.required, "attribute {} is missing", spec.name);
-    require(value == nullptr || matches(*value, spec.kind), "attribute {} must be {}", spec.name,
-            kind_name(spec.kind));
-  }
-  for (const auto& entry : node.attributes.entries()) {
-    const auto known =
-        std::any_of(node.op->attributes.begin(), node.op->attributes.end(),
-                    [&](const auto& spec) { return std::string_view(spec.name) == entry.first; });
-    require(known, "there is no attribute {}", entry.first);
-  }
-}
-
-void check_arity(const Op& op, std::size_t operands, std::size_t regions) {
-  const auto count = static_cast<int>(operands);
-  if (count < op.minimum_arity || (op.maximum_arity >= 0 && count > op.maximum_arity)) {
-    if (op.minimum_arity == op.maximum_arity) {
-      fail("expected {} operands, got {}", op.minimum_arity, count);
-    }
-    if (op.maximum_arity < 0)
-      fail("expected at least {} operands, got {}", op.minimum_arity, count);
-    fail("expected {} to {} operands, got {}", op.minimum_arity, op.maximum_arity, count);
-  }
-  require(static_cast<int>(regions) == op.regions, "expected {} regions, got {}", op.regions,
-          regions);
 }
 
 std::vector<std::int64_t> extents_of(const Shape& shape) { return {shape.begin(), shape.end()}; }
@@ -124,9 +43,11 @@ Node* Builder::emit(const Op& op, std::vector<Value> operands, Attributes attrib
     for (std::size_t i = 0; i < candidate.operands.size(); ++i) {
       require(static_cast<bool>(candidate.operands[i]), "operand {} is an empty value", i);
     }
-    check_arity(op, candidate.operands.size(), candidate.regions.size());
+    for (const ir::Region* region : candidate.regions) {
+      require(region != nullptr, "a region is missing");
+    }
     convert_reals(candidate);
-    check_attributes(candidate);
+    ir::check::interface(candidate);
     candidate.results = op.infer(candidate);
     for (const Type& type : candidate.results) check_size(type);
   } catch (const Error& error) {

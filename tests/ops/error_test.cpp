@@ -72,13 +72,13 @@ TEST_F(ErrorTest, WhereShapes) {
 
 TEST_F(ErrorTest, ArityAndAttributes) {
   const Value x = input(DType::f32, {2});
-  EXPECT_EQ(error("add", {x}), "add: expected 2 operands, got 1 (model.cpp:12)");
+  EXPECT_EQ(error("add", {x}), "add: takes 2 operands, has 1 (model.cpp:12)");
   EXPECT_EQ(error("add", {x, Value{}}), "add: operand 1 is an empty value (model.cpp:12)");
-  EXPECT_EQ(error("cast", {x}), "cast: attribute dtype is missing (model.cpp:12)");
+  EXPECT_EQ(error("cast", {x}), "cast: attribute 'dtype' is missing (model.cpp:12)");
   EXPECT_EQ(error("cast", {x}, {{"dtype", std::int64_t{3}}}),
-            "cast: attribute dtype must be a type (model.cpp:12)");
+            "cast: attribute 'dtype' is an integer, not a dtype (model.cpp:12)");
   EXPECT_EQ(error("neg", {x}, {{"axis", std::int64_t{0}}}),
-            "neg: there is no attribute axis (model.cpp:12)");
+            "neg: has no attribute 'axis' (model.cpp:12)");
 }
 
 TEST_F(ErrorTest, Constants) {
@@ -142,23 +142,21 @@ class BodyErrorTest : public ErrorTest {
 
 TEST_F(BodyErrorTest, Loop) {
   const Value x = input(DType::f32, {2});
-  EXPECT_EQ(error("loop", {x}, count), "loop: expected 1 regions, got 0 (model.cpp:12)");
+  EXPECT_EQ(error("loop", {x}, count), "loop: takes 1 region, has 0 (model.cpp:12)");
   EXPECT_EQ(error("loop", {x}, {{"count", std::int64_t{-1}}}, {body({vector}, {1})}),
             "loop: count is -1 (model.cpp:12)");
+  EXPECT_EQ(error("loop", {x}, count, {nullptr}), "loop: a region is missing (model.cpp:12)");
   EXPECT_EQ(error("loop", {x}, count, {body({}, {})}),
-            "loop: the body has 1 arguments; expected 2: the index and one for each operand "
+            "loop: the body has 1 argument and needs 2: the index and one for each operand "
             "(model.cpp:12)");
   EXPECT_EQ(error("loop", {x}, count, {body({vector}, {1}, DType::i32)}),
-            "loop: the body's argument 0, the index, has type i32[]; expected i64[] "
-            "(model.cpp:12)");
+            "loop: argument 0 of the body is i32[], not i64[] (model.cpp:12)");
   EXPECT_EQ(error("loop", {x}, count, {body({matrix}, {1})}),
-            "loop: the body's argument 1 has type f32[3, 2]; the carried value has f32[2] "
-            "(model.cpp:12)");
+            "loop: argument 1 of the body is f32[3, 2], not f32[2] (model.cpp:12)");
   EXPECT_EQ(error("loop", {x}, count, {body({vector}, {})}),
-            "loop: the body yields 0 values; expected 1, the carried ones (model.cpp:12)");
+            "loop: the body yields 0 values and carries 1 (model.cpp:12)");
   EXPECT_EQ(error("loop", {x}, count, {body({vector}, {0})}),
-            "loop: the body yields i64[] for carried value 0, which has type f32[2] "
-            "(model.cpp:12)");
+            "loop: yield 0 is i64[], the carried value is f32[2] (model.cpp:12)");
 }
 
 TEST_F(BodyErrorTest, Scan) {
@@ -168,14 +166,19 @@ TEST_F(BodyErrorTest, Scan) {
     return ir::Attributes{{"length", length}, {"carried", carried}, {"reverse", false}};
   };
   EXPECT_EQ(error("scan", {x, xs}, attributes(3, 5), {body({vector, vector}, {1})}),
-            "scan: carried is 5, with 2 operands (model.cpp:12)");
+            "scan: carries 5 of 2 operands (model.cpp:12)");
   EXPECT_EQ(error("scan", {x, xs}, attributes(4, 1), {body({vector, vector}, {1})}),
-            "scan: operand 1 has type f32[3, 2]; expected 4 slices along the first axis "
+            "scan: scanned operand 1 is f32[3, 2], its first extent is not the length 4 "
             "(model.cpp:12)");
   EXPECT_EQ(error("scan", {x, xs}, attributes(3, 1), {body({vector, matrix}, {1})}),
-            "scan: the body's argument 2 has type f32[3, 2]; a slice has f32[2] (model.cpp:12)");
+            "scan: argument 2 of the body is f32[3, 2], not f32[2] (model.cpp:12)");
   EXPECT_EQ(error("scan", {x, xs}, attributes(3, 1), {body({vector, vector}, {})}),
-            "scan: the body yields 0 values; expected at least 1 (model.cpp:12)");
+            "scan: the body yields 0 values and carries 1 (model.cpp:12)");
+  const Type full{DType::f32, {1, 1, 1, 1, 1, 1, 1, 1}};
+  const Value y = input(DType::f32, full.shape);
+  EXPECT_EQ(error("scan", {y}, attributes(3, 1), {body({full}, {1, 1})}),
+            "scan: yield 1 is f32[1, 1, 1, 1, 1, 1, 1, 1], which has too many axes to be stacked "
+            "(model.cpp:12)");
 }
 
 }  // namespace
