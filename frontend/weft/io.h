@@ -13,8 +13,8 @@
 namespace weft::io {
 
 struct SaveOptions {
-  std::vector<std::string> names;               ///< tensors to save; empty: all
-  std::map<std::string, std::string> metadata;  ///< free text, kept in the header
+  std::vector<std::string> names = {};               ///< tensors to save; empty: all
+  std::map<std::string, std::string> metadata = {};  ///< free text, kept in the header
 };
 
 /// Writes a State's tensors. The file is complete or not there: it is written beside `path`,
@@ -23,7 +23,7 @@ struct SaveOptions {
 void save(const std::string& path, const State& state, const SaveOptions& options = {});
 
 struct LoadOptions {
-  std::vector<std::string> names;  ///< tensors to load; empty: all
+  std::vector<std::string> names = {};  ///< tensors to load; empty: all
   /// Error where a tensor of State (or of `names`) is not in the file, or one of the file (`names`
   /// left out) is not in State.
   bool strict = true;

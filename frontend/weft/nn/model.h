@@ -18,7 +18,7 @@ struct TnnLmOptions {
   bool tied = true;            ///< the head is the embedding's table
   double dropout = 0;          ///< of the embedding; the layers have their own
   DType compute = DType::f32;  ///< type that the layers compute in; parameters, logits stay f32
-  TnnLayerOptions layer;       ///< `width` and the operator's `causal` are set
+  TnnLayerOptions layer = {};  ///< `width` and the operator's `causal` are set
 };
 
 /// Toeplitz layers between an embedding and a head. There are no positions: the operators are
@@ -42,9 +42,9 @@ struct TransformerLmOptions {
   std::int64_t layers = 1;
   std::int64_t max_length = 0;  ///< of the learned positions; longer sequences are an Error
   bool tied = true;
-  double dropout = 0;             ///< of the embedding; the blocks have their own
-  DType compute = DType::f32;     ///< type that the blocks compute in; parameters, logits stay f32
-  TransformerBlockOptions block;  ///< `width` and `causal` are set
+  double dropout = 0;          ///< of the embedding; the blocks have their own
+  DType compute = DType::f32;  ///< type that the blocks compute in; parameters, logits stay f32
+  TransformerBlockOptions block = {};  ///< `width` and `causal` are set
 };
 
 /// Transformer blocks between an embedding with learned positions and a head. Names: "embedding",

@@ -54,7 +54,7 @@ struct TnoOptions {
   double lambda = 0.99;          ///< its lower bound, in [0, 1)
   Activation act = Activation::none;  ///< of the coefficients, after the decay
   bool normalize = false;             ///< divides by the operator's result for ones
-  RpeOptions rpe;                     ///< `out` is set to channels
+  RpeOptions rpe = {};                ///< `out` is set to channels
 };
 
 /// The Toeplitz operator o_i = sum_j t_(i-j) x_j (j <= i where causal) along the sequence, with
@@ -79,7 +79,7 @@ struct GtuOptions {
   std::int64_t heads = 1;
   Activation act = Activation::silu;
   bool bias = true;
-  TnoOptions tno;  ///< `channels` is set
+  TnoOptions tno = {};  ///< `channels` is set
 };
 
 /// The gated Toeplitz unit o(act(u x) * tno(act(v x))): (b, n, width) -> the same.
@@ -98,9 +98,9 @@ struct TnnLayerOptions {
   std::int64_t width = 0;
   bool pre_norm = true;  ///< x + f(norm x); false: norm(x + f(x))
   NormType norm = NormType::simple_rms_norm;
-  double dropout = 0;  ///< of both branches' results
-  GtuOptions gtu;      ///< `width` is set
-  GluOptions glu;      ///< `width` is set
+  double dropout = 0;   ///< of both branches' results
+  GtuOptions gtu = {};  ///< `width` is set
+  GluOptions glu = {};  ///< `width` is set
 };
 
 /// A Gtu that mixes tokens ("mixer"), then a Glu that mixes channels ("feed"), each with a
