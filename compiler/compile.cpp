@@ -17,6 +17,7 @@
 #include "compiler/passes/cse.h"
 #include "compiler/passes/dead_code.h"
 #include "compiler/passes/decompose.h"
+#include "compiler/passes/hoist.h"
 #include "compiler/passes/lower_scan.h"
 #include "compiler/passes/plan_memory.h"
 #include "compiler/passes/simplify.h"
@@ -42,11 +43,12 @@ constexpr Pass passes[] = {
     {"dead_code", dead_code},
     {"lower_scan", lower_scan},
     {"decompose", [](ir::Graph& graph) { return decompose(graph); }},
+    {"hoist", [](ir::Graph& graph) { return hoist_invariants(graph); }},
 };
 
 /// What compile() runs, in order: composites are simplified as such first, then as primitives.
-constexpr const char* pipeline[] = {"simplify",  "cse",      "dead_code", "lower_scan",
-                                    "decompose", "simplify", "cse",       "dead_code"};
+constexpr const char* pipeline[] = {"simplify", "cse", "dead_code", "lower_scan", "decompose",
+                                    "simplify", "cse", "hoist",     "dead_code"};
 
 const Pass& find_pass(std::string_view name) {
   for (const Pass& pass : passes) {

@@ -188,7 +188,9 @@ class Tiled {
     while (vectors > 1 && lanes * (vectors - 1) >= p_.columns()) --vectors;
     width_ = lanes * vectors;
     tile_ = tile_rows(p_.rows(), row_limit);
-    pack_ = !contiguous() && p_.rows() > 4;
+    contiguous_ = contiguous();
+    // A strided panel misses the caches' sets; one that few tiles read is not worth the copy.
+    pack_ = p_.rows() > 4 && (!contiguous_ || p_.rows() >= 4 * tile_);
   }
 
   void run() {
@@ -324,14 +326,20 @@ class Tiled {
   }
 
   void pack(Ex batch, Ex first, std::int64_t count, Ex begin, Ex extent) {
-    b_.loop(count, Role::serial, 1, [&](Ex column) {
+    const auto copy = [&](Ex column, Ex k) {
+      emitter_.reset();
+      const Element element =
+          access_.column_operand(batch, a_.add(first, column), a_.add(begin, k));
+      b_.store(panel_, a_.add(a_.mul(k, a_.integer(width_)), column), element.re);
+    };
+    if (contiguous_) {
       b_.loop(extent, [&](Ex k) {
-        emitter_.reset();
-        const Element element =
-            access_.column_operand(batch, a_.add(first, column), a_.add(begin, k));
-        b_.store(panel_, a_.add(a_.mul(k, a_.integer(width_)), column), element.re);
+        b_.loop(count, Role::vector, width_, [&](Ex column) { copy(column, k); });
       });
-    });
+    } else {
+      b_.loop(count, Role::serial, 1,
+              [&](Ex column) { b_.loop(extent, [&](Ex k) { copy(column, k); }); });
+    }
   }
 
   /// `body(first row, rows, tile number in the block)` for the tiles of a block.
@@ -409,6 +417,7 @@ class Tiled {
   loop::Scalar scalar_;
   int width_ = 1;
   int tile_ = 1;
+  bool contiguous_ = false;
   bool pack_ = false;
   std::int64_t depth_chunk_ = 0;
   const loop::Buffer* panel_ = nullptr;
