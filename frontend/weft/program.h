@@ -304,6 +304,8 @@ class Executable {
   std::unique_ptr<Impl> impl_;
 };
 
+struct ReferenceOptions;
+
 /// A traced program; a handle whose copies share.
 class Program {
  public:
@@ -318,6 +320,7 @@ class Program {
 
  private:
   friend Program trace(State&, const std::function<void()>&, const std::string&, Source);
+  friend State reference_run(const Program&, const State&, const ReferenceOptions&);
   std::shared_ptr<Impl> impl_;
 };
 
