@@ -339,6 +339,10 @@ Header parse_header(std::string_view file, std::span<const char> text, std::uint
   if (text.empty() || text.front() != '{') {
     throw Error(fmt::format("{}: header: it does not start with '{{'", file));
   }
+  // A zero byte would end the JSON for the library, wherever it stands.
+  if (std::find(text.begin(), text.end(), '\0') != text.end()) {
+    throw Error(fmt::format("{}: header: no JSON: it has a zero byte", file));
+  }
   Events events(file);
   if (!json::sax_parse(text.begin(), text.end(), &events)) {
     throw Error(fmt::format("{}: header: no JSON", file));
