@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "compiler/ir/text.h"
+#include "ops/op.h"
 
 namespace weft::compiler {
 
@@ -219,10 +220,6 @@ std::string json_text(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
-}  // namespace
-
-std::string graph_dot(const ir::Graph& graph) { return GraphDot(graph).take(); }
-
 std::string graph_json(const ir::Graph& graph) {
   Json json;
   json["graph"] = graph.name;
@@ -346,5 +343,53 @@ std::string assembly_text(const Compilation& compilation) {
   }
   return text;
 }
+
+std::string text_of(const Compilation& compilation, std::string_view stage) {
+  if (stage == "simplified") return compilation.simplified;
+  if (stage == "fused") return compilation.fused;
+  if (stage == "kernels") return kernels_text(compilation);
+  if (stage == "refusals") return refusals_text(compilation);
+  if (stage == "loops") return loops_text(compilation);
+  if (stage == "assembly") return assembly_text(compilation);
+  throw Error(
+      fmt::format("dump: no stage \"{}\"; there are traced, simplified, fused, kernels, refusals, "
+                  "loops and assembly",
+                  stage));
+}
+
+}  // namespace
+
+std::optional<DumpFormat> parse_dump_format(std::string_view name) {
+  if (name == "text") return DumpFormat::text;
+  if (name == "dot") return DumpFormat::dot;
+  if (name == "json") return DumpFormat::json;
+  return std::nullopt;
+}
+
+std::string dump(const ir::Graph& graph, DumpFormat format) {
+  switch (format) {
+    case DumpFormat::text:
+      return ir::print(graph);
+    case DumpFormat::dot:
+      return GraphDot(graph).take();
+    case DumpFormat::json:
+      return graph_json(graph);
+  }
+  return {};
+}
+
+std::string dump(const Compilation& compilation, std::string_view stage, DumpFormat format) {
+  if (format == DumpFormat::text) return text_of(compilation, stage);
+  if (stage == "simplified") {
+    return dump(ir::parse(compilation.simplified, ops::table(), "<simplified>"), format);
+  }
+  if (stage == "fused" || stage == "kernels") {
+    return format == DumpFormat::dot ? kernels_dot(compilation) : kernels_json(compilation);
+  }
+  text_of(compilation, stage);  // where there is no such stage, that is what is wrong
+  throw Error(fmt::format("dump: stage \"{}\" has a text form only", stage));
+}
+
+bool needs_assembly(std::string_view stage) { return stage == "loops" || stage == "assembly"; }
 
 }  // namespace weft::compiler

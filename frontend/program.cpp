@@ -12,46 +12,16 @@ namespace weft {
 
 namespace {
 
-std::string graph_dump(const ir::Graph& graph, Format format) {
+compiler::DumpFormat dump_format(Format format) {
   switch (format) {
     case Format::text:
-      return ir::print(graph);
+      return compiler::DumpFormat::text;
     case Format::dot:
-      return compiler::graph_dot(graph);
+      return compiler::DumpFormat::dot;
     case Format::json:
-      return compiler::graph_json(graph);
+      return compiler::DumpFormat::json;
   }
-  return {};
-}
-
-/// A stage that is a compilation's; the text of the simplified graph is read back for pictures.
-std::string compilation_dump(const compiler::Compilation& compilation, std::string_view stage,
-                             Format format) {
-  if (stage == "simplified") {
-    if (format == Format::text) return compilation.simplified;
-    return graph_dump(ir::parse(compilation.simplified, ops::table(), "simplified"), format);
-  }
-  if (stage == "fused" && format == Format::text) return compilation.fused;
-  if (stage == "fused" || stage == "kernels") {
-    switch (format) {
-      case Format::text:
-        return compiler::kernels_text(compilation);
-      case Format::dot:
-        return compiler::kernels_dot(compilation);
-      case Format::json:
-        return compiler::kernels_json(compilation);
-    }
-  }
-  if (format != Format::text) {
-    throw Error(fmt::format("dump: stage \"{}\" has a text form only", stage));
-  }
-  if (stage == "refusals") return compiler::refusals_text(compilation);
-  if (stage == "loops") return compiler::loops_text(compilation);
-  if (stage == "assembly") return compiler::assembly_text(compilation);
-  throw Error(
-      fmt::format("dump: no stage \"{}\"; there are traced, simplified, fused, kernels, "
-                  "refusals, loops and assembly",
-                  stage));
+  throw Error("dump: no such format");
 }
 
 compiler::CompileOptions compiler_options(const CompileOptions& options) {
@@ -109,16 +79,16 @@ const ir::Graph& Program::graph() const { return impl_->graph; }
 State& Program::state() { return impl_->state; }
 
 std::string Program::dump(std::string_view stage, Format format) const {
-  if (stage == "traced") return graph_dump(impl_->graph, format);
+  if (stage == "traced") return compiler::dump(impl_->graph, dump_format(format));
   if (stage == "simplified" && format != Format::text) {
     // Straight from the graph, which still knows the user's lines.
     ir::Graph graph = impl_->graph.clone();
     compiler::simplify(graph);
-    return graph_dump(graph, format);
+    return compiler::dump(graph, dump_format(format));
   }
   compiler::CompileOptions options;
-  options.keep_assembly = stage == "loops" || stage == "assembly";
-  return compilation_dump(compiler::compile(impl_->graph, options), stage, format);
+  options.keep_assembly = compiler::needs_assembly(stage);
+  return compiler::dump(compiler::compile(impl_->graph, options), stage, dump_format(format));
 }
 
 // ---- Executable ---------------------------------------------------------------------------------
@@ -237,8 +207,8 @@ std::vector<KernelProfile> Executable::profile() const {
 const Statistics& Executable::statistics() const { return impl_->statistics; }
 
 std::string Executable::dump(std::string_view stage, Format format) const {
-  if (stage == "traced") return graph_dump(impl_->program->graph, format);
-  return compilation_dump(impl_->compilation, stage, format);
+  if (stage == "traced") return compiler::dump(impl_->program->graph, dump_format(format));
+  return compiler::dump(impl_->compilation, stage, dump_format(format));
 }
 
 runtime::Executable& Executable::implementation() { return *impl_->executable; }

@@ -5,8 +5,6 @@
 
 #include "compiler/compile.h"
 #include "compiler/dump.h"
-#include "compiler/ir/text.h"
-#include "ops/op.h"
 #include "tools/command.h"
 
 namespace weft::command {
@@ -20,38 +18,14 @@ struct DumpOptions {
   bool fuse = true;
 };
 
-std::string graph_dump(const ir::Graph& graph, const std::string& format) {
-  if (format == "dot") return compiler::graph_dot(graph);
-  if (format == "json") return compiler::graph_json(graph);
-  return ir::print(graph);
-}
-
 std::string dump_text(const DumpOptions& options) {
-  const std::string& stage = options.stage;
-  const bool drawn = stage == "traced" || stage == "simplified" || stage == "kernels";
-  if (!drawn && options.format != "text") {
-    throw Error("stage '" + stage + "' has no " + options.format +
-                " format; traced, simplified and kernels have");
-  }
+  const compiler::DumpFormat format = *compiler::parse_dump_format(options.format);
   const ir::Graph graph = read_graph(options.file);
-  if (stage == "traced") return graph_dump(graph, options.format);
-
+  if (options.stage == "traced") return compiler::dump(graph, format);
   compiler::CompileOptions compile_options;
   compile_options.fuse = options.fuse;
-  compile_options.keep_assembly = stage == "assembly";
-  const compiler::Compilation compilation = compiler::compile(graph, compile_options);
-  if (stage == "simplified") {
-    if (options.format == "text") return compilation.simplified;
-    return graph_dump(ir::parse(compilation.simplified, ops::table(), "<simplified>"),
-                      options.format);
-  }
-  if (stage == "fused") return compilation.fused;
-  if (stage == "refusals") return compiler::refusals_text(compilation);
-  if (stage == "loops") return compiler::loops_text(compilation);
-  if (stage == "assembly") return compiler::assembly_text(compilation);
-  if (options.format == "dot") return compiler::kernels_dot(compilation);
-  if (options.format == "json") return compiler::kernels_json(compilation);
-  return compiler::kernels_text(compilation);
+  compile_options.keep_assembly = compiler::needs_assembly(options.stage);
+  return compiler::dump(compiler::compile(graph, compile_options), options.stage, format);
 }
 
 }  // namespace

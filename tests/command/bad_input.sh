@@ -15,7 +15,7 @@ expect 2 "no pass 'nonsense'" "$weft" opt "$mlp" --passes=simplify --print-after
 expect 2 "no op 'nonsense'" "$weft" ops nonsense
 expect 2 "tolerance" "$weft" run "$mlp" --tolerance=-1
 expect 2 "stage" "$weft" dump "$mlp" --stage=nonsense
-expect 2 "dot" "$weft" dump "$mlp" --stage=loops --format=dot
+expect 2 "text form only" "$weft" dump "$mlp" --stage=loops --format=dot
 
 : >"$work/g.weft"
 expect 2 "g.weft:1:1" "$weft" opt "$work/g.weft"
