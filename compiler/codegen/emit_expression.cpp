@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 #include <stdexcept>
+#include <utility>
 
 #include "compiler/codegen/emitter.h"
 
@@ -99,7 +100,8 @@ Lanes Emitter::uniform(Value* value) const {
 }
 
 void Emitter::bind(Ex variable, const Lanes& value) {
-  scopes_.back()[variable] = {value, std::numeric_limits<std::int64_t>::max()};
+  scopes_.back().values[variable] = {value, std::numeric_limits<std::int64_t>::max()};
+  dependences_[variable] = {scopes_.size() - 1, false};
 }
 
 std::uint64_t Emitter::bit(const loop::Buffer* buffer) {
@@ -134,9 +136,9 @@ std::uint64_t Emitter::mutable_buffers(Ex expr) {
 }
 
 const Lanes* Emitter::lookup(Ex expr) {
-  for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
-    const auto found = scope->find(expr);
-    if (found == scope->end()) continue;
+  for (std::size_t depth = visible_ == 0 ? scopes_.size() : visible_; depth-- > 0;) {
+    const auto found = scopes_[depth].values.find(expr);
+    if (found == scopes_[depth].values.end()) continue;
     for (std::uint64_t rest = mutable_buffers(expr); rest != 0; rest &= rest - 1) {
       if (written_[static_cast<std::size_t>(std::countr_zero(rest))] > found->second.epoch) {
         return nullptr;
@@ -145,6 +147,21 @@ const Lanes* Emitter::lookup(Ex expr) {
     return &found->second.value;
   }
   return nullptr;
+}
+
+Emitter::Dependence Emitter::dependence(Ex expr) {
+  if (const auto found = dependences_.find(expr); found != dependences_.end()) return found->second;
+  Dependence all;
+  all.loads = expr->kind == ExprKind::load;
+  for (Ex argument : expr->arguments) {
+    if (!argument) continue;
+    const Dependence own = dependence(argument);
+    all.depth = std::max(all.depth, own.depth);
+    all.loads = all.loads || own.loads;
+  }
+  // A variable out of its block is found out when it is evaluated.
+  if (expr->kind != ExprKind::variable) dependences_[expr] = all;
+  return all;
 }
 
 Lanes Emitter::evaluate(Ex expr) {
@@ -157,8 +174,30 @@ Lanes Emitter::evaluate(Ex expr) {
     throw std::logic_error("kernel " + kernel_.name + ": variable " + loop::print(expr) +
                            " is used outside of its block");
   }
+  // Reads of memory that the kernel does not write move ahead of the loops that they do not depend
+  // on. LLVM could not do that: it must assume that stores change what they read. The compiler lets
+  // operand and result share memory only where each element is read before it is written, and
+  // reading still earlier keeps that.
+  const std::size_t current = (visible_ == 0 ? scopes_.size() : visible_) - 1;
+  const Dependence needs = dependence(expr);
+  if (!expr->reads_mutable && needs.loads && needs.depth < current) {
+    std::size_t target = current;
+    while (target > needs.depth && !scopes_[target].conditional) --target;
+    if (target < current) {
+      llvm::Instruction* before = nullptr;
+      for (std::size_t depth = target + 1; depth <= current && !before; ++depth) {
+        before = scopes_[depth].before;
+      }
+      const llvm::IRBuilderBase::InsertPointGuard guard(builder_);
+      if (before) builder_.SetInsertPoint(before);
+      const std::size_t visible = std::exchange(visible_, target + 1);
+      const Lanes value = evaluate(expr);
+      visible_ = visible;
+      return value;
+    }
+  }
   const Lanes value = compute(expr);
-  scopes_.back()[expr] = {value, epoch_};
+  scope().values[expr] = {value, epoch_};
   return value;
 }
 

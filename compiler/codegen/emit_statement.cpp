@@ -47,6 +47,7 @@ llvm::Function* Emitter::phase(const loop::Phase& phase, const std::string& name
   lane_widths_.clear();
   lane_loops_.clear();
   scopes_.clear();
+  dependences_.clear();
   written_.assign(64, 0);
   epoch_ = 0;
   for (const loop::Buffer* buffer : kernel_.arguments) {
@@ -157,19 +158,20 @@ void Emitter::statement(const Statement& statement) {
 
 void Emitter::counted_loop(Value* from, Value* to, std::int64_t step, bool known,
                            const std::function<void(Value*)>& body) {
-  BasicBlock* before = builder_.GetInsertBlock();
   BasicBlock* inside = BasicBlock::Create(module_.getContext(), "loop", function_);
   BasicBlock* after = BasicBlock::Create(module_.getContext(), "end", function_);
-  if (known) {
-    builder_.CreateBr(inside);
-  } else {
-    builder_.CreateCondBr(builder_.CreateICmpSLT(from, to), inside, after);
+  if (!known) {
+    BasicBlock* ahead = BasicBlock::Create(module_.getContext(), "ahead", function_, inside);
+    builder_.CreateCondBr(builder_.CreateICmpSLT(from, to), ahead, after);
+    builder_.SetInsertPoint(ahead);
   }
+  BasicBlock* before = builder_.GetInsertBlock();
+  llvm::Instruction* enter = builder_.CreateBr(inside);
   builder_.SetInsertPoint(inside);
   llvm::PHINode* index = builder_.CreatePHI(builder_.getInt64Ty(), 2);
   index->addIncoming(from, before);
   {
-    const Nest nest(*this);
+    const Nest nest(*this, enter);
     body(index);
   }
   Value* next = builder_.CreateNSWAdd(index, builder_.getInt64(static_cast<std::uint64_t>(step)));
@@ -254,7 +256,7 @@ void Emitter::branch(Value* condition, const std::function<void()>& body) {
   builder_.CreateCondBr(condition, then, after);
   builder_.SetInsertPoint(then);
   {
-    const Nest nest(*this);
+    const Nest nest(*this, nullptr, true);
     body();
   }
   builder_.CreateBr(after);
@@ -269,7 +271,7 @@ void Emitter::condition(const Statement& s) {
     return;
   }
   // Lanes that do not take part are masked.
-  const Nest nest(*this);
+  const Nest nest(*this, nullptr, true);
   Value* const mask = mask_;
   const bool conditional = conditional_;
   mask_ = both(mask_, vector(value, loop::Scalar::boolean));

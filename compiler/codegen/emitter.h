@@ -65,7 +65,12 @@ class Emitter {
     Lanes value;
     std::int64_t epoch;
   };
-  using Scope = std::unordered_map<loop::Ex, Entry>;
+  /// The values known in a block. What is emitted in a straight block is there in what follows.
+  struct Scope {
+    std::unordered_map<loop::Ex, Entry> values;
+    llvm::Instruction* before = nullptr;  ///< the branch into the loop, of a loop's body
+    bool conditional = false;             ///< may not run: nothing is read ahead of it
+  };
 
   struct Register {
     llvm::AllocaInst* scalar = nullptr;  ///< null where it was declared in the vector loop
@@ -78,7 +83,10 @@ class Emitter {
   /// Restores the scopes of values on leaving a block.
   class Nest {
    public:
-    explicit Nest(Emitter& emitter) : emitter_(emitter) { emitter_.scopes_.emplace_back(); }
+    explicit Nest(Emitter& emitter, llvm::Instruction* before = nullptr, bool conditional = false)
+        : emitter_(emitter) {
+      emitter_.scopes_.push_back({{}, before, conditional});
+    }
     ~Nest() { emitter_.scopes_.pop_back(); }
     Nest(const Nest&) = delete;
     Nest& operator=(const Nest&) = delete;
@@ -115,6 +123,14 @@ class Emitter {
 
   // emit_expression.cpp
   Lanes evaluate(loop::Ex expr);
+  /// What an expression depends on: the innermost block that binds one of its variables, and
+  /// whether it reads memory.
+  struct Dependence {
+    std::size_t depth = 0;
+    bool loads = false;
+  };
+  Dependence dependence(loop::Ex expr);
+  Scope& scope() { return scopes_[visible_ == 0 ? scopes_.size() - 1 : visible_ - 1]; }
   Lanes compute(loop::Ex expr);
   Lanes binary(loop::Ex expr);
   Lanes affine_binary(loop::Ex expr, const Lanes& a, const Lanes& b);
@@ -166,7 +182,10 @@ class Emitter {
   std::unordered_map<const loop::Statement*, std::uint64_t> stores_;
   std::unordered_map<loop::Ex, std::uint64_t> mutable_;
 
+  std::unordered_map<loop::Ex, Dependence> dependences_;
+
   std::vector<Scope> scopes_;
+  std::size_t visible_ = 0;  ///< while emitting ahead of a loop: the scopes outside of it; 0: all
   std::int64_t epoch_ = 0;
   std::vector<std::int64_t> written_;  ///< by bit of buffer: the epoch of its last store
   unsigned width_ = 0;                 ///< lanes of the vector loop here; 0 outside

@@ -395,6 +395,37 @@ TEST(Memory, SameMemoryAsOperandAndResult) {
   for (std::size_t i = 0; i < data.size(); ++i) EXPECT_EQ(data[i], static_cast<float>(i) + 1);
 }
 
+TEST(Memory, WhatLanesShareIsReadAheadOfTheLoop) {
+  Kernel kernel;
+  auto& arena = kernel.arena;
+  const auto* x = kernel.argument("x", DType::f32, 300, false);
+  const auto* variance = kernel.argument("variance", DType::f32, 4, false);
+  const auto* out = kernel.argument("out", DType::f32, 300, true);
+  const auto* length = kernel.argument("length", DType::i64, 1, false);
+  Builder builder(kernel);
+  builder.phase(2, [&](Ex) {
+    const Ex deviation =
+        arena.unary(loop::Unary::square_root, arena.load(variance, arena.integer(2)));
+    builder.loop(300, Role::vector, 16,
+                 [&](Ex i) { builder.store(out, i, arena.add(arena.load(x, i), deviation)); });
+    // Not ahead of a loop that may not run: nothing says that this element exists.
+    const Ex outside = arena.add(arena.load(length, arena.integer(0)), arena.integer(1'000'000));
+    builder.loop(arena.load(length, arena.integer(0)),
+                 [&](Ex i) { builder.store(out, i, arena.load(x, outside)); });
+  });
+  expect_same(kernel, [](const loop::Buffer& buffer, std::int64_t i) -> Number {
+    return buffer.dtype == DType::i64 ? Number{} : Number{0, static_cast<double>(i * i)};
+  });
+  compiler::CodegenOptions options;
+  options.llvm_ir = true;
+  const std::string code =
+      compiler::generate_host(kernel, "k", compiler::host_target(), options).llvm_ir;
+  const std::size_t root = code.find("@llvm.sqrt.f32(");
+  const std::size_t lanes = code.find("<16 x float>");
+  ASSERT_NE(root, std::string::npos);
+  EXPECT_LT(root, code.rfind("phi i64", lanes)) << code;
+}
+
 TEST(Memory, SomeBlocksOnly) {
   Kernel kernel;
   const auto* out = kernel.argument("out", DType::i64, 10, true);
