@@ -10,7 +10,7 @@ using loop::Role;
 
 /// Running sums along one axis: serial along it, the other axes in blocks and, where the last axis
 /// is not the summed one, in vector lanes.
-void schedule_cumulative(Emitter& emitter, const HostTarget& target) {
+void schedule_cumulative(GroupEmitter& emitter, const HostTarget& target) {
   const Node& node = *emitter.group().anchor;
   const Type& type = node.results[0];
   const int axis = static_cast<int>(node.attributes.integer("axis"));

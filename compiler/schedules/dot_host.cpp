@@ -66,7 +66,7 @@ Product analyse(const Node& node) {
 /// Reads operands and writes results at flattened (batch, row, column, depth) positions.
 class Access {
  public:
-  Access(Emitter& emitter, const Product& product) : emitter_(emitter), p_(product) {}
+  Access(GroupEmitter& emitter, const Product& product) : emitter_(emitter), p_(product) {}
 
   Element row_operand(Ex batch, Ex row, Ex depth) {
     return p_.swapped ? rhs(batch, row, depth) : lhs(batch, row, depth);
@@ -116,13 +116,13 @@ class Access {
     return emitter_.value(value, index);
   }
 
-  Emitter& emitter_;
+  GroupEmitter& emitter_;
   const Product& p_;
 };
 
 /// One result at a time: complex products, and products with few rows and columns, whose contracted
 /// axis runs in vector lanes.
-void inner_products(Emitter& emitter, const Product& p, int lanes) {
+void inner_products(GroupEmitter& emitter, const Product& p, int lanes) {
   loop::Arena& a = emitter.arena();
   loop::Builder& b = emitter.builder();
   Access access(emitter, p);
@@ -171,7 +171,7 @@ int tile_rows(std::int64_t rows, int limit) {
 
 class Tiled {
  public:
-  Tiled(Emitter& emitter, const Product& product, const HostTarget& target, int lanes)
+  Tiled(GroupEmitter& emitter, const Product& product, const HostTarget& target, int lanes)
       : emitter_(emitter),
         a_(emitter.arena()),
         b_(emitter.builder()),
@@ -268,7 +268,7 @@ class Tiled {
 
   bool contiguous() {
     loop::Kernel scratch;
-    Emitter probe(scratch, emitter_.group());
+    GroupEmitter probe(scratch, emitter_.group());
     Access access(probe, p_);
     loop::Arena& a = probe.arena();
     const auto axis = [&](std::int64_t extent) {
@@ -409,7 +409,7 @@ class Tiled {
     });
   }
 
-  Emitter& emitter_;
+  GroupEmitter& emitter_;
   loop::Arena& a_;
   loop::Builder& b_;
   const Product& p_;
@@ -426,7 +426,7 @@ class Tiled {
 
 }  // namespace
 
-void schedule_dot(Emitter& emitter, const HostTarget& target) {
+void schedule_dot(GroupEmitter& emitter, const HostTarget& target) {
   Product p = analyse(*emitter.group().anchor);
   const Type& type = p.node->results[0];
   if (type.elements() == 0) {

@@ -47,7 +47,7 @@ bool collapsible(Ex e, std::span<const Ex> axes, std::size_t outer, std::int64_t
 /// the group once in a kernel that is thrown away.
 Shape collapse(const Group& group, const Shape& shape) {
   loop::Kernel scratch;
-  Emitter emitter(scratch, group);
+  GroupEmitter emitter(scratch, group);
   loop::Arena& a = emitter.arena();
   std::vector<Ex> axes;
   for (int axis = 0; axis < shape.rank(); ++axis) {
@@ -77,7 +77,7 @@ Shape collapse(const Group& group, const Shape& shape) {
 }
 
 /// One vector loop over the flattened index space.
-void flat(Emitter& emitter, const Shape& shape, int lanes) {
+void flat(GroupEmitter& emitter, const Shape& shape, int lanes) {
   const std::int64_t total = shape.elements();
   const std::int64_t chunk = std::min(total, block_elements);
   const std::int64_t grid = (total + chunk - 1) / chunk;
@@ -95,7 +95,7 @@ void flat(Emitter& emitter, const Shape& shape, int lanes) {
 }
 
 /// Rows in blocks, the last axis in vector lanes.
-void rows(Emitter& emitter, const Shape& shape, const Shape& merged, int lanes) {
+void rows(GroupEmitter& emitter, const Shape& shape, const Shape& merged, int lanes) {
   const std::int64_t inner = merged[merged.rank() - 1];
   const std::int64_t total = merged.elements() / inner;
   const std::int64_t chunk =
@@ -125,7 +125,7 @@ void rows(Emitter& emitter, const Shape& shape, const Shape& merged, int lanes) 
 
 }  // namespace
 
-void schedule_elementwise(Emitter& emitter, const HostTarget& target) {
+void schedule_elementwise(GroupEmitter& emitter, const HostTarget& target) {
   const Group& group = emitter.group();
   const Shape shape = loop_shape(group);
   if (shape.elements() == 0) {

@@ -22,7 +22,7 @@ std::int64_t buffer_elements(const Type& type) {
 
 DType buffer_dtype(DType dtype) { return dtype == DType::c64 ? DType::f32 : dtype; }
 
-Emitter::Emitter(loop::Kernel& kernel, const Group& group)
+GroupEmitter::GroupEmitter(loop::Kernel& kernel, const Group& group)
     : kernel_(kernel), builder_(kernel), group_(group) {
   for (Value input : group.inputs) {
     inputs_[key(input)] =
@@ -36,33 +36,33 @@ Emitter::Emitter(loop::Kernel& kernel, const Group& group)
   }
 }
 
-const loop::Buffer* Emitter::workspace(DType dtype, std::int64_t elements) {
+const loop::Buffer* GroupEmitter::workspace(DType dtype, std::int64_t elements) {
   const std::int64_t bytes = elements * static_cast<std::int64_t>(size_of(dtype));
   workspace_bytes_ += bytes;
   return kernel_.argument("workspace", dtype, elements, true);
 }
 
-const loop::Buffer* Emitter::input_buffer(Value value) const {
+const loop::Buffer* GroupEmitter::input_buffer(Value value) const {
   const auto found = inputs_.find(key(value));
   return found == inputs_.end() ? nullptr : found->second;
 }
 
-const loop::Buffer* Emitter::output_buffer(Value value) const {
+const loop::Buffer* GroupEmitter::output_buffer(Value value) const {
   const auto found = outputs_.find(key(value));
   return found == outputs_.end() ? nullptr : found->second;
 }
 
-bool Emitter::is_output(Value value) const { return outputs_.count(key(value)) != 0; }
+bool GroupEmitter::is_output(Value value) const { return outputs_.count(key(value)) != 0; }
 
-void Emitter::bind(Value value, Element element) { bound_[key(value)] = element; }
+void GroupEmitter::bind(Value value, Element element) { bound_[key(value)] = element; }
 
-void Emitter::reset() {
+void GroupEmitter::reset() {
   bound_.clear();
   memo_.clear();
 }
 
-Element Emitter::load(const loop::Buffer* buffer, const Type& type, std::span<const Ex> index,
-                      Ex predicate) {
+Element GroupEmitter::load(const loop::Buffer* buffer, const Type& type, std::span<const Ex> index,
+                           Ex predicate) {
   loop::Arena& a = arena();
   const Ex position = a.linearize(index, type.shape);
   if (!is_complex(type.dtype)) return {a.load(buffer, position, predicate), nullptr};
@@ -70,7 +70,7 @@ Element Emitter::load(const loop::Buffer* buffer, const Type& type, std::span<co
   return {a.load(buffer, re, predicate), a.load(buffer, a.add(re, a.integer(1)), predicate)};
 }
 
-Element Emitter::value(Value value, std::span<const Ex> index, Ex predicate) {
+Element GroupEmitter::value(Value value, std::span<const Ex> index, Ex predicate) {
   if (const auto found = bound_.find(key(value)); found != bound_.end()) return found->second;
   if (const auto* buffer = input_buffer(value)) {
     return load(buffer, value.type(), index, predicate);
@@ -94,17 +94,17 @@ Element Emitter::value(Value value, std::span<const Ex> index, Ex predicate) {
   return result;
 }
 
-Element Emitter::operand(const Node& node, std::size_t operand, std::span<const Ex> index) {
+Element GroupEmitter::operand(const Node& node, std::size_t operand, std::span<const Ex> index) {
   return value(node.operands[operand], index, predicate_);
 }
 
-Element Emitter::operand_if(const Node& node, std::size_t operand, std::span<const Ex> index,
-                            Ex predicate) {
+Element GroupEmitter::operand_if(const Node& node, std::size_t operand, std::span<const Ex> index,
+                                 Ex predicate) {
   const Ex both = predicate_ == nullptr ? predicate : arena().logical_and(predicate_, predicate);
   return value(node.operands[operand], index, both);
 }
 
-void Emitter::store(Value output, Ex position, Element element, Ex predicate) {
+void GroupEmitter::store(Value output, Ex position, Element element, Ex predicate) {
   const loop::Buffer* buffer = output_buffer(output);
   loop::Arena& a = arena();
   if (!is_complex(output.dtype())) {
@@ -116,7 +116,7 @@ void Emitter::store(Value output, Ex position, Element element, Ex predicate) {
   builder_.store(buffer, a.add(re, a.integer(1)), element.im, predicate);
 }
 
-void Emitter::store_outputs(std::span<const Ex> index, const Shape& shape) {
+void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape) {
   loop::Arena& a = arena();
   const Ex position = a.linearize(index, shape);
   // All values before all stores: an output may share memory with an input that is read here.

@@ -14,10 +14,10 @@ namespace weft::compiler {
 
 /// Turns a group's values into loop-language expressions: a schedule asks for the values it stores,
 /// and every pointwise node is inlined on the way, so that movement becomes index arithmetic.
-class Emitter final : public ops::Lowering {
+class GroupEmitter final : public ops::Lowering {
  public:
   /// Makes an argument for each input and output of the group, in this order.
-  Emitter(loop::Kernel& kernel, const Group& group);
+  GroupEmitter(loop::Kernel& kernel, const Group& group);
 
   loop::Builder& builder() { return builder_; }
   loop::Arena& arena() override { return kernel_.arena; }

@@ -52,7 +52,7 @@ Transform analyse(const Node& node) {
 
 class Passes {
  public:
-  Passes(Emitter& emitter, const Transform& transform, int lanes)
+  Passes(GroupEmitter& emitter, const Transform& transform, int lanes)
       : emitter_(emitter),
         a_(emitter.arena()),
         b_(emitter.builder()),
@@ -261,7 +261,7 @@ class Passes {
     });
   }
 
-  Emitter& emitter_;
+  GroupEmitter& emitter_;
   loop::Arena& a_;
   loop::Builder& b_;
   const Transform& t_;
@@ -277,7 +277,7 @@ class Passes {
 
 }  // namespace
 
-void schedule_fft(Emitter& emitter, const HostTarget& target) {
+void schedule_fft(GroupEmitter& emitter, const HostTarget& target) {
   const Transform t = analyse(*emitter.group().anchor);
   const Shape& output = t.node->results[0].shape;
   loop::Arena& a = emitter.arena();

@@ -76,18 +76,18 @@ struct Sum {
   loop::Accumulator* im;
 };
 
-Sum declare(Emitter& emitter, const Reduction& r) {
+Sum declare(GroupEmitter& emitter, const Reduction& r) {
   const Ex zero = identity(emitter.arena(), r);
   return {emitter.builder().declare(r.type, r.combine, zero),
           r.complex ? emitter.builder().declare(r.type, r.combine, zero) : nullptr};
 }
 
-void accumulate(Emitter& emitter, const Sum& sum, const Element& element) {
+void accumulate(GroupEmitter& emitter, const Sum& sum, const Element& element) {
   emitter.builder().accumulate(sum.re, element.re);
   if (sum.im != nullptr) emitter.builder().accumulate(sum.im, element.im);
 }
 
-Element read(Emitter& emitter, const Sum& sum) {
+Element read(GroupEmitter& emitter, const Sum& sum) {
   return {emitter.builder().read(sum.re),
           sum.im != nullptr ? emitter.builder().read(sum.im) : nullptr};
 }
@@ -106,7 +106,7 @@ std::vector<Ex> input_index(const Reduction& r, std::span<const Ex> kept,
 
 /// Serial loops over the reduced axes [first, first + extent) (axis 0) and all of the others but,
 /// if `inner_lanes`, the last, which runs in vector lanes.
-void reduce_loops(Emitter& emitter, const Reduction& r, Ex first, std::int64_t extent,
+void reduce_loops(GroupEmitter& emitter, const Reduction& r, Ex first, std::int64_t extent,
                   std::span<const Ex> kept, const Sum& sum, int inner_lanes) {
   std::vector<Ex> reduced;
   loop::Arena& a = emitter.arena();
@@ -131,7 +131,7 @@ void reduce_loops(Emitter& emitter, const Reduction& r, Ex first, std::int64_t e
 
 /// Loops over kept positions of a block; inside, `body(kept index)`; the last kept axis in vector
 /// lanes where `vector`.
-void for_kept(Emitter& emitter, const Reduction& r, bool vector, int lanes,
+void for_kept(GroupEmitter& emitter, const Reduction& r, bool vector, int lanes,
               std::int64_t work_per_result, std::int64_t split,
               const std::function<void(std::span<const Ex> kept, Ex part)>& body) {
   loop::Arena& a = emitter.arena();
@@ -172,7 +172,8 @@ void for_kept(Emitter& emitter, const Reduction& r, bool vector, int lanes,
 }
 
 /// Stores the group's outputs for one result; its index without kept axes of extent 1.
-void finish(Emitter& emitter, const Reduction& r, std::span<const Ex> kept, const Element& value) {
+void finish(GroupEmitter& emitter, const Reduction& r, std::span<const Ex> kept,
+            const Element& value) {
   loop::Arena& a = emitter.arena();
   const Shape& shape = r.node->results[0].shape;
   emitter.reset();
@@ -184,7 +185,7 @@ void finish(Emitter& emitter, const Reduction& r, std::span<const Ex> kept, cons
 
 }  // namespace
 
-void schedule_reduction(Emitter& emitter, const HostTarget& target) {
+void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
   const Reduction r = analyse(*emitter.group().anchor);
   loop::Arena& a = emitter.arena();
   const std::int64_t results = r.kept_shape.elements();
@@ -268,7 +269,7 @@ void schedule_reduction(Emitter& emitter, const HostTarget& target) {
   });
 }
 
-void schedule_argmax(Emitter& emitter, const HostTarget& target) {
+void schedule_argmax(GroupEmitter& emitter, const HostTarget& target) {
   const Node& node = *emitter.group().anchor;
   Reduction r;
   r.node = &node;

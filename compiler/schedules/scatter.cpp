@@ -11,7 +11,7 @@ using loop::Role;
 /// scatter_add(x, indices, updates){axis}: first x is copied, then updates are added in the order
 /// of the indices. Blocks own disjoint columns and outer positions, so the order of additions is
 /// fixed.
-void schedule_scatter(Emitter& emitter, const HostTarget& target) {
+void schedule_scatter(GroupEmitter& emitter, const HostTarget& target) {
   const Node& node = *emitter.group().anchor;
   const Type& type = node.results[0];
   const Shape& index_shape = node.operand_type(1).shape;

@@ -6,7 +6,7 @@
 
 namespace weft::compiler {
 
-void for_chunk(Emitter& emitter, loop::Ex block, std::int64_t total, std::int64_t chunk,
+void for_chunk(GroupEmitter& emitter, loop::Ex block, std::int64_t total, std::int64_t chunk,
                const std::function<void(loop::Ex first, std::int64_t extent)>& body) {
   loop::Arena& a = emitter.arena();
   const std::int64_t full = total / chunk;
@@ -32,7 +32,7 @@ ScheduledKernel schedule_host(const Group& group, const HostTarget& target) {
   ScheduledKernel result;
   result.kernel = std::make_unique<loop::Kernel>();
   result.kernel->name = group.name;
-  Emitter emitter(*result.kernel, group);
+  GroupEmitter emitter(*result.kernel, group);
   if (group.anchor == nullptr) {
     schedule_elementwise(emitter, target);
   } else {

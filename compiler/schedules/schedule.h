@@ -18,13 +18,13 @@ struct ScheduledKernel {
 ScheduledKernel schedule_host(const Group& group, const HostTarget& target);
 
 // One for each kind of anchor, each in the file of its name.
-void schedule_elementwise(Emitter& emitter, const HostTarget& target);
-void schedule_reduction(Emitter& emitter, const HostTarget& target);
-void schedule_argmax(Emitter& emitter, const HostTarget& target);
-void schedule_cumulative(Emitter& emitter, const HostTarget& target);
-void schedule_dot(Emitter& emitter, const HostTarget& target);
-void schedule_fft(Emitter& emitter, const HostTarget& target);
-void schedule_scatter(Emitter& emitter, const HostTarget& target);
+void schedule_elementwise(GroupEmitter& emitter, const HostTarget& target);
+void schedule_reduction(GroupEmitter& emitter, const HostTarget& target);
+void schedule_argmax(GroupEmitter& emitter, const HostTarget& target);
+void schedule_cumulative(GroupEmitter& emitter, const HostTarget& target);
+void schedule_dot(GroupEmitter& emitter, const HostTarget& target);
+void schedule_fft(GroupEmitter& emitter, const HostTarget& target);
+void schedule_scatter(GroupEmitter& emitter, const HostTarget& target);
 
 /// Elements that a block of a pointwise kernel should compute: enough to be worth a hand-over
 /// between threads, few enough to balance.
@@ -32,7 +32,7 @@ inline constexpr std::int64_t block_elements = 16384;
 
 /// Runs `body(first, extent)` for the part of [0, total) that belongs to block `block` of `grid`,
 /// each of `chunk` elements but the last: code for both extents where they differ.
-void for_chunk(Emitter& emitter, loop::Ex block, std::int64_t total, std::int64_t chunk,
+void for_chunk(GroupEmitter& emitter, loop::Ex block, std::int64_t total, std::int64_t chunk,
                const std::function<void(loop::Ex first, std::int64_t extent)>& body);
 
 }  // namespace weft::compiler
