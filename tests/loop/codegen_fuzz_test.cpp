@@ -42,6 +42,7 @@ class RandomKernel {
         indices_ = {block};
         values_.clear();
         sums_.clear();
+        loads_.clear();
         statements(3);
       });
     }
@@ -105,7 +106,13 @@ class RandomKernel {
       const bool written = pick(4) == 0;
       const auto& from = written ? outputs_ : inputs_;
       const Buffer* buffer = from[static_cast<std::size_t>(pick(static_cast<int>(from.size())))];
-      return arena().cast(load(buffer), type);
+      // Often what was read before, perhaps before a store.
+      if (loads_.empty() || pick(2) == 0) {
+        loads_.push_back(load(buffer));
+        return arena().cast(loads_.back(), type);
+      }
+      return arena().cast(loads_[static_cast<std::size_t>(pick(static_cast<int>(loads_.size())))],
+                          type);
     }
     const Ex a = value(type, depth - 1);
     const Ex b = value(type, depth - 1);
@@ -140,13 +147,14 @@ class RandomKernel {
 
   void statement(int depth) {
     const std::size_t indices = indices_.size(), values = values_.size();
-    const std::size_t sums = sums_.size();
+    const std::size_t sums = sums_.size(), loads = loads_.size();
     const auto leave = [&] {
       indices_.resize(indices);
       values_.resize(values);
       sums_.resize(sums);
+      loads_.resize(loads);
     };
-    switch (pick(depth > 0 ? 8 : 4)) {
+    switch (pick(depth > 0 ? 10 : 5)) {
       case 0:
       case 1: {
         const Buffer* buffer = outputs_[static_cast<std::size_t>(pick(3))];
@@ -169,15 +177,17 @@ class RandomKernel {
         if (!(in_vector_ && bound->reads_mutable)) values_.push_back(builder_.let(bound));
         break;
       }
-      case 3: {
+      case 3:
+      case 4: {
         if (sums_.empty()) break;
         Accumulator* sum = sums_[static_cast<std::size_t>(pick(static_cast<int>(sums_.size())))];
         const Ex term = value(sum->type, 2);
         if (!(in_vector_ && term->reads_mutable)) builder_.accumulate(sum, term);
         break;
       }
-      case 4:
-      case 5: {
+      case 5:
+      case 6:
+      case 7: {
         static constexpr std::int64_t extents[] = {2, 3, 7, 8, 15, 16, 17, 20, 33};
         static constexpr int widths[] = {4, 8, 16, 32};
         const int role = pick(3);
@@ -203,7 +213,7 @@ class RandomKernel {
         leave();
         break;
       }
-      case 6: {
+      case 8: {
         const Ex left = value(Scalar::i64, 1);
         if (in_vector_ && left->reads_mutable) break;
         builder_.condition(arena().less(left, index()), [&] { statements(depth - 1); });
@@ -219,13 +229,15 @@ class RandomKernel {
         Accumulator* sum = builder_.declare(type, combinations[pick(3)], initial);
         sums_.push_back(sum);
         statements(depth - 1);
-        indices_.resize(indices);
-        values_.resize(values);
-        sums_.resize(sums);
+        leave();
         // Sums grow: bring them back before they are used.
         Ex total = builder_.read(sum);
         total = arena().binary(Binary::minimum, total, arena().integer(type, 64));
-        values_.push_back(arena().binary(Binary::maximum, total, arena().integer(type, -64)));
+        total = arena().binary(Binary::maximum, total, arena().integer(type, -64));
+        values_.push_back(total);
+        if (!in_vector_) {
+          builder_.store(outputs_[1], clamped(index()), arena().cast(total, Scalar::i32));
+        }
         break;
       }
     }
@@ -237,6 +249,7 @@ class RandomKernel {
   std::vector<const Buffer*> outputs_;
   std::vector<Ex> indices_;
   std::vector<Ex> values_;
+  std::vector<Ex> loads_;
   std::vector<Accumulator*> sums_;
   bool in_vector_ = false;
   int inner_loops_ = 0;
