@@ -6,9 +6,12 @@
 #include <cstdio>
 #include <vector>
 
+namespace {
+constexpr std::int64_t batch = 16;
+constexpr std::int64_t steps = 200;
+}  // namespace
+
 int main() {
-  constexpr std::int64_t batch = 16;
-  constexpr std::int64_t steps = 200;
   weft::State state;
   std::vector<double> losses;
   const weft::Program program = weft::trace(state, [&] {
