@@ -8,7 +8,7 @@
 #include <limits>
 #include <random>
 
-#include "reference_run.h"
+#include "plain.h"
 #include "weft/io.h"
 
 namespace weft {

@@ -1,4 +1,4 @@
-#include "reference_run.h"
+#include "plain.h"
 
 #include <gtest/gtest.h>
 
