@@ -14,6 +14,7 @@
 #include "compiler/fusion/fuse.h"
 #include "compiler/fusion/report.h"
 #include "compiler/ir/text.h"
+#include "compiler/passes/autocast.h"
 #include "compiler/passes/cse.h"
 #include "compiler/passes/dead_code.h"
 #include "compiler/passes/decompose.h"
@@ -43,6 +44,8 @@ constexpr Pass passes[] = {
     {"dead_code", dead_code},
     {"lower_scan", lower_scan},
     {"decompose", [](ir::Graph& graph) { return decompose(graph); }},
+    {"autocast_bf16", [](ir::Graph& graph) { return autocast(graph, DType::bf16); }},
+    {"autocast_f16", [](ir::Graph& graph) { return autocast(graph, DType::f16); }},
     {"hoist", [](ir::Graph& graph) { return hoist_invariants(graph); }},
 };
 
@@ -89,10 +92,13 @@ class Compiler {
   Compilation run() {
     if (options_.verify) ir::verify(graph_, "tracing");
     for (const char* name : pipeline) {
-      const Clock::time_point start = Clock::now();
-      run_pass(graph_, name);
-      finish_pass(name, start);
-      if (options_.verify) ir::verify(graph_, name);
+      pass(name);
+      // Products are all in sight once composites are decomposed.
+      if (options_.autocast && std::string_view(name) == "decompose") {
+        const Clock::time_point start = Clock::now();
+        autocast(graph_, *options_.autocast);
+        finish_pass("autocast", start);
+      }
     }
     // Dense numbers, without what the passes dropped, for the dumps.
     graph_ = graph_.clone();
@@ -107,10 +113,17 @@ class Compiler {
   }
 
  private:
+  void pass(const char* name) {
+    const Clock::time_point start = Clock::now();
+    run_pass(graph_, name);
+    finish_pass(name, start);
+  }
+
   void finish_pass(const char* name, Clock::time_point start) {
     const double seconds = seconds_since(start);
     out_.passes.push_back({name, seconds});
     if (options_.after_pass) options_.after_pass(name, graph_, seconds);
+    if (options_.verify) ir::verify(graph_, name);
   }
 
   void timed(const char* name, const std::function<void()>& step) {
@@ -121,8 +134,9 @@ class Compiler {
 
   void schedule() {
     scheduled_.resize(fused_.groups.size());
-    parallel(fused_.groups.size(), options_.threads,
-             [&](std::size_t i) { scheduled_[i] = schedule_host(fused_.groups[i], target_); });
+    parallel(fused_.groups.size(), options_.threads, [&](std::size_t i) {
+      scheduled_[i] = schedule_host(fused_.groups[i], target_, options_.strict);
+    });
   }
 
   void plan() {

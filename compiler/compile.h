@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,11 @@ struct CompileOptions {
   bool fuse = true;    ///< false: every op is a kernel of its own
   int threads = 0;     ///< for generating code; 0: as many as cores
   bool verify = true;  ///< run the verifier after every pass
+  /// Round 16-bit values after every op, as if each were stored; otherwise they stay f32 inside a
+  /// kernel.
+  bool strict = false;
+  /// f16 or bf16: products of f32 tensors round their operands to it.
+  std::optional<DType> autocast;
   bool keep_assembly = false;
   /// Called after each pass that yields a graph.
   std::function<void(std::string_view pass, const ir::Graph& graph, double seconds)> after_pass;

@@ -29,6 +29,8 @@ compiler::CompileOptions compiler_options(const CompileOptions& options) {
   result.fuse = options.fuse;
   result.threads = options.compile_threads;
   result.verify = options.verify;
+  result.strict = options.strict;
+  result.autocast = options.autocast;
   result.keep_assembly = options.keep_assembly;
   if (detail::log_enabled("passes")) {
     result.after_pass = [](std::string_view pass, const ir::Graph& graph, double seconds) {

@@ -22,8 +22,8 @@ std::int64_t buffer_elements(const Type& type) {
 
 DType buffer_dtype(DType dtype) { return dtype == DType::c64 ? DType::f32 : dtype; }
 
-GroupEmitter::GroupEmitter(loop::Kernel& kernel, const Group& group)
-    : kernel_(kernel), builder_(kernel), group_(group) {
+GroupEmitter::GroupEmitter(loop::Kernel& kernel, const Group& group, bool strict)
+    : kernel_(kernel), strict_(strict), builder_(kernel), group_(group) {
   for (Value input : group.inputs) {
     inputs_[key(input)] =
         kernel.argument(fmt::format("in{}", inputs_.size()), buffer_dtype(input.dtype()),
@@ -54,7 +54,19 @@ const loop::Buffer* GroupEmitter::output_buffer(Value value) const {
 
 bool GroupEmitter::is_output(Value value) const { return outputs_.count(key(value)) != 0; }
 
-void GroupEmitter::bind(Value value, Element element) { bound_[key(value)] = element; }
+void GroupEmitter::bind(Value value, Element element) {
+  bound_[key(value)] = rounded(value, element);
+}
+
+Element GroupEmitter::rounded(Value value, Element element) {
+  if (!strict_) return element;
+  if (value.dtype() == DType::f16) {
+    element.re = arena().unary(loop::Unary::round_f16, element.re);
+  } else if (value.dtype() == DType::bf16) {
+    element.re = arena().unary(loop::Unary::round_bf16, element.re);
+  }
+  return element;
+}
 
 void GroupEmitter::reset() {
   bound_.clear();
@@ -88,7 +100,7 @@ Element GroupEmitter::value(Value value, std::span<const Ex> index, Ex predicate
   if (const auto found = memo_.find(memo_key); found != memo_.end()) return found->second;
   const Ex outer = predicate_;
   predicate_ = predicate;
-  const Element result = ops::row(node).lower.function(*this, node, index);
+  const Element result = rounded(value, ops::row(node).lower.function(*this, node, index));
   predicate_ = outer;
   memo_[memo_key] = result;
   return result;

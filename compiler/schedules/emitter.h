@@ -17,7 +17,7 @@ namespace weft::compiler {
 class GroupEmitter final : public ops::Lowering {
  public:
   /// Makes an argument for each input and output of the group, in this order.
-  GroupEmitter(loop::Kernel& kernel, const Group& group);
+  GroupEmitter(loop::Kernel& kernel, const Group& group, bool strict = false);
 
   loop::Builder& builder() { return builder_; }
   loop::Arena& arena() override { return kernel_.arena; }
@@ -55,7 +55,11 @@ class GroupEmitter final : public ops::Lowering {
   ops::Element load(const loop::Buffer* buffer, const Type& type, std::span<const loop::Ex> index,
                     loop::Ex predicate);
 
+  /// As a store would round it, in strict mode.
+  ops::Element rounded(ir::Value value, ops::Element element);
+
   loop::Kernel& kernel_;
+  bool strict_;
   loop::Builder builder_;
   const Group& group_;
   std::map<Key, const loop::Buffer*> inputs_;

@@ -28,11 +28,11 @@ void for_chunk(GroupEmitter& emitter, loop::Ex block, std::int64_t total, std::i
   }
 }
 
-ScheduledKernel schedule_host(const Group& group, const HostTarget& target) {
+ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool strict) {
   ScheduledKernel result;
   result.kernel = std::make_unique<loop::Kernel>();
   result.kernel->name = group.name;
-  GroupEmitter emitter(*result.kernel, group);
+  GroupEmitter emitter(*result.kernel, group, strict);
   if (group.anchor == nullptr) {
     schedule_elementwise(emitter, target);
   } else {

@@ -15,7 +15,8 @@ struct ScheduledKernel {
 };
 
 /// Lays a group on the host's cores and vector lanes. Grids depend on shapes only.
-ScheduledKernel schedule_host(const Group& group, const HostTarget& target);
+/// `strict`: every 16-bit value is rounded where it is computed.
+ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool strict = false);
 
 // One for each kind of anchor, each in the file of its name.
 void schedule_elementwise(GroupEmitter& emitter, const HostTarget& target);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -242,6 +243,10 @@ struct CompileOptions {
   bool fuse = true;            ///< false: every operation is a kernel of its own
   int compile_threads = 0;     ///< for generating code; 0: as many as cores
   bool verify = true;          ///< check the graph after every pass
+  bool strict = false;         ///< round 16-bit values after every operation, not only when stored
+  /// f16 or bf16: products of f32 tensors round their operands to it; sums and everything else stay
+  /// f32.
+  std::optional<DType> autocast;
   bool keep_assembly = false;  ///< for dump("assembly")
   int threads = 0;             ///< for running; 0: WEFT_THREADS, or as many as cores
   bool synchronous = false;    ///< feeders and receivers on the calling thread
