@@ -100,7 +100,7 @@ DType memory_type(Scalar scalar) {
 TEST(Elementwise, CopiesEveryTypeAndExtent) {
   for (const DType dtype : memory_types) {
     for (const std::int64_t extent : extents) {
-      for (const int width : {1, 8, 16, 64}) {
+      for (const int width : {1, 16}) {
         Kernel kernel;
         const auto* x = kernel.argument("x", dtype, extent, false);
         const auto* y = kernel.argument("y", dtype, extent, true);
