@@ -14,14 +14,18 @@
 
 #include "compiler/compile.h"
 #include "compiler/ir/text.h"
-#include "ops/evaluate.h"
-#include "runtime/executable.h"
-#include "runtime/state.h"
+#include "tools/check/bounds.h"
+#include "tools/check/inputs.h"
+#include "tools/check/rounding.h"
+#include "tools/check/run.h"
 #include "tools/command.h"
-#include "tools/random_inputs.h"
-#include "tools/rounding.h"
 
 namespace weft::command {
+
+using check::Interface;
+using check::Outcome;
+using check::Received;
+using check::RoundingBound;
 
 namespace {
 
@@ -32,70 +36,13 @@ struct RunCommandOptions {
   int threads = 0;
   bool fuse = true;
   std::int64_t memory = 4;
+  int samples = 0;
 };
 
 /// Beyond this a comparison says nothing.
 constexpr double largest_tolerance = 0.1;
 /// Values a bound may be off by: errors that a badly conditioned op magnifies.
 constexpr double safety = 16;
-
-/// What receivers got, in order of arrival.
-struct Received {
-  std::int64_t iteration;
-  std::vector<std::vector<double>> tensors;
-};
-using ReceivedByName = std::map<std::string, std::vector<Received>>;
-
-struct Interface {
-  std::map<std::string, Type> states;
-  std::map<std::string, Type> feeders;
-  std::map<std::string, ir::Value> written;                 ///< the value that a state gets
-  std::map<std::string, std::vector<ir::Value>> receivers;  ///< the values that it receives
-};
-
-void add_once(std::map<std::string, Type>& types, const ir::Node& node) {
-  const std::string& name = node.attributes.text("name");
-  const auto [entry, added] = types.emplace(name, node.results[0]);
-  if (!added && !(entry->second == node.results[0])) {
-    throw Error(fmt::format("{} '{}' has two types: {} and {}", node.op->name, name,
-                            entry->second.text(), node.results[0].text()));
-  }
-}
-
-/// States, feeders and receivers of the graph; Error where its tensors need more than `gibibytes`
-/// together, as nothing else keeps a text of a few lines from asking for all of the memory.
-Interface read_interface(const ir::Graph& graph, std::int64_t gibibytes) {
-  Interface interface;
-  double bytes = 0;
-  ir::walk(graph.body(), [&](const ir::Node& node) {
-    for (const Type& type : node.results) {
-      double size = static_cast<double>(size_of(type.dtype));
-      for (const std::int64_t extent : type.shape.extents()) size *= static_cast<double>(extent);
-      bytes += size;
-    }
-    if (node.is("state")) {
-      add_once(interface.states, node);
-    } else if (node.is("feeder")) {
-      add_once(interface.feeders, node);
-    } else if (node.is("state_write")) {
-      interface.written[node.attributes.text("name")] = node.operands[0];
-    } else if (node.is("receiver")) {
-      interface.receivers[node.attributes.text("name")] = node.operands;
-    }
-  });
-  constexpr double gibibyte = 1024.0 * 1024 * 1024;
-  // The reference evaluation keeps doubles of every value beside it.
-  if (3 * bytes > static_cast<double>(gibibytes) * gibibyte) {
-    throw Error(
-        fmt::format("the graph's values take about {:.3g} GiB, above the limit of {} GiB "
-                    "(--memory)",
-                    3 * bytes / gibibyte, gibibytes));
-  }
-  for (const auto& [name, value] : interface.written) {
-    interface.states.emplace(name, value.type());
-  }
-  return interface;
-}
 
 struct Difference {
   double relative = 0;     ///< |a - b| / |b|, or the worst of several
@@ -108,9 +55,11 @@ struct Difference {
   }
 };
 
-Difference compare(const Type& type, const std::vector<double>& compiled,
-                   const std::vector<double>& reference) {
+Difference compare(const ops::Array& compiled_array, const ops::Array& reference_array) {
   Difference difference;
+  const Type& type = reference_array.type;
+  const std::vector<double> compiled = check::to_values(compiled_array);
+  const std::vector<double> reference = check::to_values(reference_array);
   if (compiled.size() != reference.size()) {
     difference.wrong = static_cast<std::int64_t>(std::max(compiled.size(), reference.size()));
     return difference;
@@ -186,8 +135,7 @@ void compare_received(Report& report, const std::string& name, const std::vector
                                 name, call, compiled[call].iteration, reference[call].iteration));
         return;
       }
-      difference.add(
-          compare(values[i].type(), compiled[call].tensors[i], reference[call].tensors[i]));
+      difference.add(compare(compiled[call].tensors[i], reference[call].tensors[i]));
     }
     report.add(fmt::format("receiver {}[{}] x {}", name, i, compiled.size()),
                values[i].type().text(), difference, bound(values[i]));
@@ -204,15 +152,38 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+/// By norms, with one bound for each tensor.
+void compare_norms(Report& report, const ir::Graph& graph, const Interface& interface,
+                   const Outcome& compiled, const Outcome& reference) {
+  const RoundingBound bound(graph);
+  const auto calls = [](const Outcome& outcome, const std::string& name) {
+    const auto found = outcome.received.find(name);
+    return found == outcome.received.end() ? std::vector<Received>{} : found->second;
+  };
+  for (const auto& [name, value] : interface.written) {
+    report.add("state " + name, value.type().text(),
+               compare(compiled.states.at(name), reference.states.at(name)), bound(value));
+  }
+  for (const auto& [name, values] : interface.receivers) {
+    compare_received(report, name, values, bound, calls(compiled, name), calls(reference, name));
+  }
+}
+
+/// Element by element; returns the number of mismatches.
+int compare_elements(const ir::Graph& graph, const Interface& interface,
+                     const check::Inputs& inputs, const Outcome& compiled, int samples) {
+  const check::Comparison comparison = check::compare(
+      check::bound(graph, interface, inputs, samples), check::tensors_of(compiled, interface));
+  for (const std::string& line : comparison.mismatches) std::cout << line << "  MISMATCH\n";
+  std::cout << fmt::format("{} elements compared, {} more are undetermined\n",
+                           comparison.elements - comparison.undetermined, comparison.undetermined);
+  return static_cast<int>(comparison.mismatches.size());
+}
+
 int run(const RunCommandOptions& options) {
   const ir::Graph graph = read_graph(options.file);
-  const Interface interface = read_interface(graph, options.memory);
-  const std::map<std::string, Range> ranges = input_ranges(graph);
-  const auto values_of = [&](const std::string& name, const Type& type, std::int64_t iteration) {
-    const auto range = ranges.find(name);
-    return random_values(type, range == ranges.end() ? Range{} : range->second, options.seed, name,
-                         iteration);
-  };
+  const Interface interface = check::read_interface(graph, options.memory);
+  const check::Inputs inputs = check::random_inputs(graph, interface, options.seed);
 
   const Stopwatch compiling;
   compiler::CompileOptions compile_options;
@@ -222,74 +193,27 @@ int run(const RunCommandOptions& options) {
   const double compile_seconds = compiling.seconds();
   const std::size_t kernels = compilation.plan.kernels.size();
 
-  State state;
-  ops::Environment environment;
-  for (const auto& [name, type] : interface.states) {
-    const std::vector<double> values = values_of(name, type, 0);
-    state.add(name, type);
-    state.set_values(name, values);
-    environment.state[name] = to_array(type, values);
-  }
-
-  runtime::Executable executable(std::move(compilation.plan), {.threads = options.threads});
-  executable.bind(state);
-  for (const auto& [name, type] : interface.feeders) {
-    executable.set_feeder(
-        name, [&values_of, name = name, type = type](std::int64_t i, std::span<std::byte> to) {
-          from_doubles(type.dtype, values_of(name, type, i).data(), type.elements(), to.data());
-        });
-  }
-  ReceivedByName compiled;
-  ReceivedByName reference;
-  for (const auto& [name, values] : interface.receivers) {
-    // Made here, as receivers call back on threads of their own.
-    std::vector<Received>& calls = compiled[name];
-    executable.set_receiver(
-        name, [&calls](std::int64_t iteration, std::span<const runtime::TensorView> tensors) {
-          Received& call = calls.emplace_back();
-          call.iteration = iteration;
-          for (const runtime::TensorView& view : tensors) {
-            const std::int64_t n = view.type.elements();
-            std::vector<double> elements(
-                static_cast<std::size_t>(is_complex(view.type.dtype) ? 2 * n : n));
-            to_doubles(view.type.dtype, view.bytes.data(), n, elements.data());
-            call.tensors.push_back(std::move(elements));
-          }
-        });
-  }
   const Stopwatch running;
-  executable.run();
+  const Outcome compiled =
+      check::run_compiled(std::move(compilation.plan), interface, inputs, options.threads);
   const double run_seconds = running.seconds();
-
-  environment.feed = [&](const std::string& name, const Type& type, std::int64_t iteration) {
-    return to_array(type, values_of(name, type, iteration));
-  };
-  environment.receive = [&](const std::string& name, std::int64_t iteration,
-                            std::span<const ops::Array> tensors) {
-    Received& call = reference[name].emplace_back();
-    call.iteration = iteration;
-    for (const ops::Array& tensor : tensors) call.tensors.push_back(to_values(tensor));
-  };
   const Stopwatch evaluating;
-  ops::evaluate(graph, environment);
+  const Outcome reference = check::run_reference(graph, inputs);
   const double reference_seconds = evaluating.seconds();
 
-  const RoundingBound bound(graph);
+  const std::string times =
+      fmt::format("{} kernels; compiled in {:.3f} s, ran in {:.3f} s, reference in {:.3f} s\n",
+                  kernels, compile_seconds, run_seconds, reference_seconds);
+  if (options.samples > 0) {
+    const int mismatches = compare_elements(graph, interface, inputs, compiled, options.samples);
+    std::cout << times;
+    return mismatches == 0 ? 0 : 1;
+  }
   Report report(options.tolerance);
-  for (const auto& [name, value] : interface.written) {
-    const Type& type = value.type();
-    report.add("state " + name, type.text(),
-               compare(type, state.values(name), to_values(environment.state.at(name))),
-               bound(value));
-  }
-  for (const auto& [name, values] : interface.receivers) {
-    compare_received(report, name, values, bound, compiled[name], reference[name]);
-  }
-  std::cout << fmt::format(
-      "{} kernels; compiled in {:.3f} s, ran in {:.3f} s, reference in {:.3f} s\n"
-      "{} of {} results agree\n",
-      kernels, compile_seconds, run_seconds, reference_seconds,
-      report.compared() - report.mismatches(), report.compared());
+  compare_norms(report, graph, interface, compiled, reference);
+  std::cout << times
+            << fmt::format("{} of {} results agree\n", report.compared() - report.mismatches(),
+                           report.compared());
   return report.mismatches() == 0 ? 0 : 1;
 }
 
@@ -306,6 +230,11 @@ void add_run(CLI::App& app, Action& chosen) {
       ->add_option("--tolerance", options->tolerance,
                    "Largest relative error, norm-wise; default: from the roundings on the way")
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--samples", options->samples,
+                   "Compare each element, with tolerances from so many evaluations with random "
+                   "rounding (default 0: norms)")
+      ->check(CLI::Range(0, 1000));
   command->add_option("--threads", options->threads, "Default: as many as cores")
       ->check(CLI::Range(0, 1024));
   command->add_flag("!--no-fuse", options->fuse, "Every op is a kernel of its own");

@@ -9,7 +9,7 @@
 #include "ops/op.h"
 
 /// Values for a graph that came without any: its states and feeders.
-namespace weft::command {
+namespace weft::check {
 
 /// Values are drawn from [low, high]; integers inclusive.
 struct Range {
@@ -30,4 +30,4 @@ std::vector<double> random_values(const Type& type, const Range& range, std::uin
 ops::Array to_array(const Type& type, const std::vector<double>& values);
 std::vector<double> to_values(const ops::Array& array);
 
-}  // namespace weft::command
+}  // namespace weft::check

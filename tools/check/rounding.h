@@ -5,11 +5,15 @@
 
 #include "compiler/ir/graph.h"
 
-namespace weft::command {
+namespace weft::check {
+
+/// Roundings that the node adds to its results, relative to their norm and in units of the type's
+/// roundoff: a sum of n terms counts as sqrt(n) of them (errors of random sign), a transform of n
+/// as log2(n); 0 where nothing is rounded.
+double roundings(const ir::Node& node);
 
 /// How far a value may be from the exact one, relative to its norm: the roundings on the longest
-/// path to it, each of its type's unit roundoff, a sum of n terms counted as sqrt(n) of them
-/// (errors of random sign), a transform of n as log2(n).
+/// path to it, as roundings() counts them, each of its type's unit roundoff.
 class RoundingBound {
  public:
   explicit RoundingBound(const ir::Graph& graph);
@@ -17,9 +21,8 @@ class RoundingBound {
 
  private:
   void visit(const ir::Region& region);
-  double cost(const ir::Node& node) const;
 
   std::map<std::pair<std::uint32_t, std::uint32_t>, double> bounds_;
 };
 
-}  // namespace weft::command
+}  // namespace weft::check

@@ -1,13 +1,15 @@
-#include "tools/rounding.h"
+#include "tools/check/rounding.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <string_view>
 
 #include "compiler/ir/type.h"
 
-namespace weft::command {
+namespace weft::check {
 
 namespace {
 
@@ -18,7 +20,9 @@ double reduced(const ir::Node& node) {
   const auto extent = [&](std::int64_t axis) {
     return static_cast<double>(shape[static_cast<int>(axis)]);
   };
-  if (node.is("dot")) {
+  if (node.op->pattern == ir::Pattern::scatter) {
+    length = static_cast<double>(node.operand_type(1).elements());
+  } else if (node.is("dot")) {
     for (const std::int64_t axis : node.attributes.integers("lhs_contract")) length *= extent(axis);
   } else if (node.attributes.has("axes")) {
     for (const std::int64_t axis : node.attributes.integers("axes")) length *= extent(axis);
@@ -32,18 +36,21 @@ double reduced(const ir::Node& node) {
   return std::max(length, 1.0);
 }
 
-}  // namespace
-
-RoundingBound::RoundingBound(const ir::Graph& graph) { visit(graph.body()); }
-
-double RoundingBound::operator()(ir::Value value) const {
-  const auto found = bounds_.find({value.node->id, value.index});
-  return found == bounds_.end() ? 0 : found->second;
+/// Results that are one of the operands' elements, or have few values, are never rounded.
+bool is_exact(const ir::Node& node) {
+  static constexpr std::string_view names[] = {
+      "neg",     "abs",  "sign", "floor",   "ceil", "round", "relu", "where",         "minimum",
+      "maximum", "real", "imag", "complex", "conj", "max",   "min",  "stop_gradient", "keep"};
+  if (!is_differentiable(node.results[0].dtype)) return true;
+  if (std::find(std::begin(names), std::end(names), node.op->name) != std::end(names)) return true;
+  if (node.is("cast")) return epsilon(node.operand_type(0).dtype) >= epsilon(node.results[0].dtype);
+  return false;
 }
 
-double RoundingBound::cost(const ir::Node& node) const {
-  double roundoff = 0;
-  for (const Type& type : node.results) roundoff = std::max(roundoff, epsilon(type.dtype));
+}  // namespace
+
+double roundings(const ir::Node& node) {
+  if (node.results.empty() || is_exact(node)) return 0;
   switch (node.op->pattern) {
     case ir::Pattern::movement:
     case ir::Pattern::transfer:
@@ -56,16 +63,24 @@ double RoundingBound::cost(const ir::Node& node) const {
     case ir::Pattern::tree:
     case ir::Pattern::scatter:
     case ir::Pattern::composite:
-      if (node.operands.empty()) return roundoff;
-      return roundoff * (4 + std::sqrt(reduced(node)));
+      return node.operands.empty() ? 0 : 4 + std::sqrt(reduced(node));
     case ir::Pattern::fft:
-      return roundoff * (4 + std::log2(reduced(node)));
+      return 4 + std::log2(reduced(node));
     case ir::Pattern::elementwise:
+      // Constants have their type in the reference evaluation as well.
+      return node.operands.empty() ? 0 : 1;
     case ir::Pattern::random:
     case ir::Pattern::control:
       break;
   }
-  return roundoff;
+  return 1;
+}
+
+RoundingBound::RoundingBound(const ir::Graph& graph) { visit(graph.body()); }
+
+double RoundingBound::operator()(ir::Value value) const {
+  const auto found = bounds_.find({value.node->id, value.index});
+  return found == bounds_.end() ? 0 : found->second;
 }
 
 void RoundingBound::visit(const ir::Region& region) {
@@ -73,7 +88,9 @@ void RoundingBound::visit(const ir::Region& region) {
     double bound = 0;
     for (const ir::Value operand : node->operands) bound = std::max(bound, (*this)(operand));
     if (node->regions.empty()) {
-      bound += cost(*node);
+      double roundoff = 0;
+      for (const Type& type : node->results) roundoff = std::max(roundoff, epsilon(type.dtype));
+      bound += roundings(*node) * roundoff;
     } else {
       // Every iteration adds what one adds.
       double added = 0;
@@ -91,4 +108,4 @@ void RoundingBound::visit(const ir::Region& region) {
   }
 }
 
-}  // namespace weft::command
+}  // namespace weft::check

@@ -1,4 +1,4 @@
-#include "tools/random_inputs.h"
+#include "tools/check/inputs.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +11,7 @@
 
 #include "runtime/state.h"
 
-namespace weft::command {
+namespace weft::check {
 
 namespace {
 
@@ -201,4 +201,4 @@ std::vector<double> to_values(const ops::Array& array) {
   return values;
 }
 
-}  // namespace weft::command
+}  // namespace weft::check
