@@ -191,7 +191,7 @@ class Progress {
         fmt::format("{}: step {} of {}, loss {:.3f}, {:.0f} tokens/s, {:.0f} s left", name_, step,
                     config_.steps, loss, rate * static_cast<double>(config_.batch * config_.length),
                     std::max(0.0, left));
-    fmt::print(stderr, terminal_ ? "\r{}\x1b[K" : "{}\n", line);
+    fmt::print(stderr, "{}{}{}", terminal_ ? "\r" : "", line, terminal_ ? "\x1b[K" : "\n");
   }
   void finish() const {
     if (terminal_) fmt::print(stderr, "\r\x1b[K");
