@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "trace.h"
@@ -21,7 +22,8 @@ struct Range {
 
 Range resolve(Recorder& record, const Slice& slice, std::int64_t extent) {
   const std::int64_t step = slice.step;
-  record.require(step != 0 && step > -extent - 2, "a step of {}", step);
+  record.require(step != 0 && step != std::numeric_limits<std::int64_t>::min(), "a step of {}",
+                 step);
   // As Python's slice.indices(): bounds are cut to what a walk in this direction can reach.
   const std::int64_t lowest = step > 0 ? 0 : -1;
   const std::int64_t highest = step > 0 ? extent : extent - 1;

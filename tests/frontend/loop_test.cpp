@@ -224,7 +224,7 @@ TEST(Loop, ChecksTheExplicitForm) {
     loop(2, {constant(1)},
          [](Tensor index, const std::vector<Tensor>&) -> std::vector<Tensor> { return {index}; });
   });
-  EXPECT_TRUE(names(type, "carried value 0 starts as f32[]", __FILE__, __LINE__ - 4)) << type;
+  EXPECT_TRUE(names(type, "carried value 0 starts as f32[]", __FILE__, __LINE__ - 3)) << type;
   const std::string number = error_of([] {
     loop(2, {constant(1)},
          [](Tensor, const std::vector<Tensor>&) -> std::vector<Tensor> { return {}; });

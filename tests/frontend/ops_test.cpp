@@ -308,12 +308,12 @@ TEST(Slices, AreAsPythonsAre) {
 }
 
 TEST(Slices, Errors) {
-  EXPECT_TRUE(names(error_of([] { slice(zeros({3}), 0, 0, 3, 0); }), "slice: a step of 0", __FILE__,
-                    __LINE__));
-  EXPECT_TRUE(names(error_of([] { slice(zeros({3}), {{}, {}}); }), "slice: 2 ranges for f32[3]",
-                    __FILE__, __LINE__));
-  EXPECT_TRUE(names(error_of([] { select(zeros({3}), 0, -4); }), "there is no entry -4", __FILE__,
-                    __LINE__));
+  const std::string step = error_of([] { slice(zeros({3}), 0, 0, 3, 0); });
+  EXPECT_TRUE(names(step, "slice: a step of 0", __FILE__, __LINE__ - 1));
+  const std::string ranges = error_of([] { slice(zeros({3}), {{}, {}}); });
+  EXPECT_TRUE(names(ranges, "slice: 2 ranges for f32[3]", __FILE__, __LINE__ - 1));
+  const std::string entry = error_of([] { select(zeros({3}), 0, -4); });
+  EXPECT_TRUE(names(entry, "select: there is no entry -4", __FILE__, __LINE__ - 1));
 }
 
 TEST(Movement, Values) {

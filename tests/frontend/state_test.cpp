@@ -50,21 +50,23 @@ TEST(States, ChecksTypes) {
     }
     return "";
   };
-  EXPECT_TRUE(names(message([] { parameter("w", {3}); }),
-                    "parameter: 'w' is f32[2] in State, not f32[3]", __FILE__, __LINE__ - 1));
-  EXPECT_TRUE(names(message([] { parameter("w", {2}, init::zeros(), DType::f64); }), "not f64[2]",
-                    __FILE__, __LINE__ - 1));
-  EXPECT_TRUE(names(message([] {
-                      parameter("w", {2});
-                      weft::state("w", {2});
-                    }),
-                    "'w' is a parameter in this trace", __FILE__, __LINE__ - 2));
-  EXPECT_TRUE(names(message([] { parameter("i", {2}, init::zeros(), DType::i64); }),
-                    "has no gradient", __FILE__, __LINE__ - 1));
-  EXPECT_TRUE(names(message([] { parameter("v", {2}, init::values({1})); }),
-                    "1 initial values for f32[2]", __FILE__, __LINE__ - 1));
+  const std::string shape = message([] { parameter("w", {3}); });
+  EXPECT_TRUE(
+      names(shape, "parameter: 'w' is f32[2] in State, not f32[3]", __FILE__, __LINE__ - 2));
+  const std::string dtype = message([] { parameter("w", {2}, init::zeros(), DType::f64); });
+  EXPECT_TRUE(names(dtype, "not f64[2]", __FILE__, __LINE__ - 1));
+  const std::string kind = message([] {
+    parameter("w", {2});
+    weft::state("w", {2});
+  });
+  EXPECT_TRUE(names(kind, "'w' is a parameter in this trace", __FILE__, __LINE__ - 2));
+  const std::string integer = message([] { parameter("i", {2}, init::zeros(), DType::i64); });
+  EXPECT_TRUE(names(integer, "has no gradient", __FILE__, __LINE__ - 1));
+  const std::string values = message([] { parameter("v", {2}, init::values({1})); });
+  EXPECT_TRUE(names(values, "1 initial values for f32[2]", __FILE__, __LINE__ - 1));
   EXPECT_FALSE(state.has("v"));
-  EXPECT_TRUE(names(message([] { parameter("", {2}); }), "the name is empty", __FILE__, __LINE__));
+  const std::string unnamed = message([] { parameter("", {2}); });
+  EXPECT_TRUE(names(unnamed, "the name is empty", __FILE__, __LINE__ - 1));
 }
 
 TEST(States, ScopesPrefixNames) {
@@ -232,8 +234,8 @@ TEST(Random, Dropout) {
   }
   EXPECT_NEAR(dropped, 200, 5 * std::sqrt(1000 * 0.2 * 0.8));
   EXPECT_EQ(outcome.received.at("evaluated")[0][0], Values(1000, 1.0));
-  EXPECT_TRUE(names(error_of([] { dropout(ones({2}), 1); }), "dropout: a probability of 1",
-                    __FILE__, __LINE__));
+  const std::string certain = error_of([] { dropout(ones({2}), 1); });
+  EXPECT_TRUE(names(certain, "dropout: a probability of 1", __FILE__, __LINE__ - 1));
 }
 
 TEST(Transfers, Feeders) {
@@ -247,15 +249,15 @@ TEST(Transfers, Feeders) {
   check_graph(program);
   const Outcome outcome = evaluate(program, state);
   expect_near(outcome.received.at("x")[2][0], {2, 2.25});
-  EXPECT_TRUE(
-      names(error_of([] { feeder("x", {2}, DType::i64, [](std::int64_t, std::span<float>) {}); }),
-            "does not fill a span of i64", __FILE__, __LINE__ - 1));
-  EXPECT_TRUE(names(error_of([] {
-                      const auto raw = [](std::int64_t, std::span<std::byte>) {};
-                      feeder("x", {2}, DType::i64, raw);
-                      feeder("x", {2}, DType::i64, raw);
-                    }),
-                    "another one named 'x'", __FILE__, __LINE__ - 2));
+  const std::string element =
+      error_of([] { feeder("x", {2}, DType::i64, [](std::int64_t, std::span<float>) {}); });
+  EXPECT_TRUE(names(element, "does not fill a span of i64", __FILE__, __LINE__ - 1));
+  const std::string twice = error_of([] {
+    const auto raw = [](std::int64_t, std::span<std::byte>) {};
+    feeder("x", {2}, DType::i64, raw);
+    feeder("x", {2}, DType::i64, raw);
+  });
+  EXPECT_TRUE(names(twice, "another one named 'x'", __FILE__, __LINE__ - 2));
 }
 
 TEST(Transfers, FillsAcceptTheirElements) {
@@ -287,10 +289,10 @@ TEST(Transfers, Receivers) {
   ASSERT_EQ(calls.size(), 3U);
   expect_near(calls[1][1], {4});
   const auto nothing = [](std::int64_t, const std::vector<HostTensor>&) {};
-  EXPECT_TRUE(
-      names(error_of([&] { receiver("r", {}, nothing); }), "of no tensors", __FILE__, __LINE__));
-  EXPECT_TRUE(names(error_of([&] { receiver("r", {ones({2})}, nothing, 0); }), "every 0", __FILE__,
-                    __LINE__));
+  const std::string empty = error_of([&] { receiver("r", {}, nothing); });
+  EXPECT_TRUE(names(empty, "of no tensors", __FILE__, __LINE__ - 1));
+  const std::string never = error_of([&] { receiver("r", {ones({2})}, nothing, 0); });
+  EXPECT_TRUE(names(never, "every 0", __FILE__, __LINE__ - 1));
 }
 
 TEST(Transfers, HostTensors) {
@@ -317,11 +319,11 @@ TEST(Transfers, Scalars) {
   check_graph(program);
   EXPECT_EQ(count(program, "scalar"), 1);
   expect_near(evaluate(program, state).received.at("rate")[0][0], {1});
-  EXPECT_TRUE(names(error_of([] {
-                      scalar("rate", 1);
-                      scalar("rate", 2);
-                    }),
-                    "'rate' is 1 elsewhere", __FILE__, __LINE__ - 2));
+  const std::string other = error_of([] {
+    scalar("rate", 1);
+    scalar("rate", 2);
+  });
+  EXPECT_TRUE(names(other, "'rate' is 1 elsewhere", __FILE__, __LINE__ - 2));
 }
 
 }  // namespace

@@ -140,12 +140,12 @@ TEST(Trace, LiteralsTakeTheTensorsType) {
               (Type{DType::f16, {3, 2}}));
   });
   check_graph(program);
-  EXPECT_TRUE(names(error_of([] { zeros({2}, DType::i32) + 0.5; }), "the literal 0.5 is no i32",
-                    __FILE__, __LINE__));
-  EXPECT_TRUE(names(error_of([] { zeros({2}, DType::u8) + 256; }), "the literal 256 is no u8",
-                    __FILE__, __LINE__));
-  EXPECT_TRUE(names(error_of([] { zeros({2}, DType::u8) - -1; }), "the literal -1 is no u8",
-                    __FILE__, __LINE__));
+  const std::string fraction = error_of([] { zeros({2}, DType::i32) + 0.5; });
+  EXPECT_TRUE(names(fraction, "add: the literal 0.5 is no i32", __FILE__, __LINE__ - 1));
+  const std::string large = error_of([] { zeros({2}, DType::u8) + 256; });
+  EXPECT_TRUE(names(large, "add: the literal 256 is no u8", __FILE__, __LINE__ - 1));
+  const std::string negative = error_of([] { zeros({2}, DType::u8) - -1; });
+  EXPECT_TRUE(names(negative, "sub: the literal -1 is no u8", __FILE__, __LINE__ - 1));
 }
 
 TEST(Trace, LargeIntegerLiteralsAreExact) {
