@@ -27,7 +27,7 @@ class Uses {
  public:
   Uses(const ops::Op& op, std::uint64_t seed) : op_(op), random_(seed) {
     for (const DType dtype : op.dtypes) {
-      const int repeats = dtype == DType::f32 ? 3 : 2;
+      const int repeats = dtype == DType::f32 ? 6 : 3;
       for (int i = 0; i < repeats; ++i) samples_.push_back(op.generate.function(random_, dtype));
     }
   }

@@ -62,8 +62,7 @@ class Perturbed {
       const DType dtype = result.type.dtype;
       if (!is_differentiable(dtype)) continue;
       perturb(result, roundings(node) * epsilon(dtype));
-      // A normal number is a radius times a cosine, with an error relative to the radius.
-      if (node.is("random_normal")) add_error(result, 6 * epsilon(dtype));
+      add_error(result, node, operands);
       finish(result);
     }
     return results;
@@ -101,8 +100,17 @@ class Perturbed {
     }
   }
 
-  void add_error(Array& array, double absolute) {
-    for (double& re : array.re) re += safety * absolute * draw();
+  /// Errors relative to terms of the op's definition that may be larger than the result.
+  void add_error(Array& result, const ir::Node& node, std::span<const Array* const> operands) {
+    const double unit = safety * epsilon(result.type.dtype);
+    const bool gate = node.is("gelu") || node.is("gelu_tanh");  // x / 2 (1 + erf(...))
+    double size = 0;
+    if (node.is("random_normal")) size = 6;  // the largest radius, times a cosine
+    if (node.is("log_softmax") || node.is("cross_entropy")) size = 1;  // log(sum), of a sum >= 1
+    if (!gate && size == 0) return;
+    for (std::size_t i = 0; i < result.re.size(); ++i) {
+      result.re[i] += unit * (gate ? std::fabs(operands[0]->re[i]) : size) * draw();
+    }
   }
 
   static void finish(Array& array) {

@@ -97,7 +97,8 @@ Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& 
   }
   runtime::Executable executable(std::move(plan), {.threads = threads});
   executable.bind(state);
-  for (const auto& [name, type] : interface.feeders) {
+  // A feeder that nothing depends on is not in the plan.
+  for (const auto& [name, type] : executable.plan().feeders) {
     executable.set_feeder(
         name, [&inputs, name = name, type = type](std::int64_t iteration, std::span<std::byte> to) {
           to_bytes(inputs.feed(name, type, iteration), to);
