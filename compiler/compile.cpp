@@ -121,7 +121,7 @@ class Compiler {
 
   void finish_pass(const char* name, Clock::time_point start) {
     const double seconds = seconds_since(start);
-    out_.passes.push_back({name, seconds});
+    out_.passes.push_back({name, seconds, true});
     if (options_.after_pass) options_.after_pass(name, graph_, seconds);
     if (options_.verify) ir::verify(graph_, name);
   }

@@ -51,6 +51,7 @@ struct FusionRefusal {
 struct PassTime {
   std::string pass;
   double seconds = 0;
+  bool graph = false;  ///< yields a graph: after_pass has been called
 };
 
 struct Compilation {

@@ -5,6 +5,7 @@
 #include "compiler/dump.h"
 #include "compiler/ir/text.h"
 #include "compiler/passes/simplify.h"
+#include "dump_files.h"
 #include "runtime/executable.h"
 #include "trace.h"
 
@@ -120,7 +121,20 @@ Executable Program::compile(const CompileOptions& options) const {
   const auto start = std::chrono::steady_clock::now();
   auto impl = std::make_unique<Executable::Impl>();
   impl->program = impl_;
-  impl->compilation = compiler::compile(impl_->graph, compiler_options(options));
+  compiler::CompileOptions compiler_settings = compiler_options(options);
+  const std::unique_ptr<detail::DumpFiles> files = detail::DumpFiles::open(name());
+  if (files != nullptr) {
+    files->graph("traced", impl_->graph);
+    compiler_settings.keep_assembly = true;
+    compiler_settings.after_pass = [&, log = compiler_settings.after_pass](std::string_view pass,
+                                                                           const ir::Graph& graph,
+                                                                           double seconds) {
+      files->graph(pass, graph);
+      if (log) log(pass, graph, seconds);
+    };
+  }
+  impl->compilation = compiler::compile(impl_->graph, compiler_settings);
+  if (files != nullptr) files->compilation(impl->compilation);
   plan::Plan plan = std::move(impl->compilation.plan);
   // Dumps name the plan and count its steps, but do not need the machine code again.
   impl->compilation.plan = plan;
@@ -145,6 +159,10 @@ Executable Program::compile(const CompileOptions& options) const {
   statistics.arena_bytes = impl->plan().arena_bytes;
   statistics.state_bytes = impl_->state.total_bytes();
   statistics.compile_seconds = seconds.count();
+  for (const compiler::PassTime& pass : impl->compilation.passes) {
+    if (pass.graph) continue;  // logged as it ended
+    detail::log("passes", "'{}' {}: {:.3f} ms", name(), pass.pass, pass.seconds * 1e3);
+  }
   detail::log("compile",
               "'{}': {} nodes, {} kernels, {} launches a step, arena {} bytes, {:.1f} ms", name(),
               statistics.nodes, statistics.kernels, statistics.launches_per_step,
