@@ -51,6 +51,7 @@ struct Config {
   std::int64_t heads = 4;
   double expand = 1;
   double rate = 3e-3;
+  bool profile = false;
 };
 
 // ---- models -------------------------------------------------------------------------------------
@@ -170,6 +171,7 @@ struct Result {
   std::int64_t arena_bytes = 0;
   double compile_seconds = 0;
   std::vector<std::pair<double, double>> curve;  ///< step, loss
+  std::vector<KernelProfile> profile;            ///< where it is asked for
 };
 
 /// A line on stderr that says how far training is.
@@ -239,9 +241,33 @@ Program trace_training(const Config& config, const Entry& entry, const Bytes& te
   return trace(state, body, entry.short_name);
 }
 
+void write_file(const std::string& path, const std::string& content) {
+  std::ofstream file(path, std::ios::binary);
+  file << content;
+  file.close();
+  if (!file) throw Error(fmt::format("{} cannot be written", path));
+}
+
+/// The graph before and after compilation. Returns the paths.
+std::vector<std::string> write_graphs(const Config& config, const std::string& name,
+                                      const Executable& executable) {
+  const std::string prefix = (std::filesystem::path(config.output) / name).string();
+  std::vector<std::string> paths{prefix + "_traced.txt", prefix + "_fused.txt",
+                                 prefix + "_traced.dot", prefix + "_kernels.dot"};
+  write_file(paths[0], executable.dump("traced"));
+  write_file(paths[1], executable.dump("fused"));
+  write_file(paths[2], executable.dump("traced", Format::dot));
+  write_file(paths[3], executable.dump("kernels", Format::dot));
+  for (const std::size_t i : {2U, 3U}) {
+    if (const std::string svg = picture::render(paths[i]); !svg.empty()) paths.push_back(svg);
+  }
+  return paths;
+}
+
 /// Mean loss over all of `text`, in nats a byte: window by window, each byte but the first is a
 /// target once.
-double evaluate(const Config& config, const Entry& entry, const Bytes& text, State& state) {
+double evaluate(const Config& config, const Entry& entry, const Bytes& text, State& state,
+                std::vector<std::string>& files) {
   const auto length = static_cast<std::size_t>(config.length);
   const std::size_t windows = (text.size() - 1) / length;
   const auto batch = static_cast<std::size_t>(config.batch);
@@ -278,31 +304,12 @@ double evaluate(const Config& config, const Entry& entry, const Bytes& text, Sta
       sum_of_losses = tensors[0].item();
     });
   };
-  trace(state, body, entry.short_name + "_evaluation").compile({.threads = config.threads}).run();
+  const std::string name = entry.short_name + "_evaluation";
+  Executable executable = trace(state, body, name).compile({.threads = config.threads});
+  const std::vector<std::string> graphs = write_graphs(config, name, executable);
+  files.insert(files.end(), graphs.begin(), graphs.end());
+  executable.run();
   return sum_of_losses / static_cast<double>(windows);
-}
-
-void write_file(const std::string& path, const std::string& content) {
-  std::ofstream file(path, std::ios::binary);
-  file << content;
-  file.close();
-  if (!file) throw Error(fmt::format("{} cannot be written", path));
-}
-
-/// The graph before and after compilation. Returns the paths.
-std::vector<std::string> write_graphs(const Config& config, const Entry& entry,
-                                      const Executable& executable) {
-  const std::string prefix = (std::filesystem::path(config.output) / entry.short_name).string();
-  std::vector<std::string> paths{prefix + "_traced.txt", prefix + "_fused.txt",
-                                 prefix + "_traced.dot", prefix + "_kernels.dot"};
-  write_file(paths[0], executable.dump("traced"));
-  write_file(paths[1], executable.dump("fused"));
-  write_file(paths[2], executable.dump("traced", Format::dot));
-  write_file(paths[3], executable.dump("kernels", Format::dot));
-  for (const std::size_t i : {2U, 3U}) {
-    if (const std::string svg = picture::render(paths[i], 5); !svg.empty()) paths.push_back(svg);
-  }
-  return paths;
 }
 
 Result train(const Config& config, const Entry& entry, const Corpus& corpus,
@@ -328,11 +335,12 @@ Result train(const Config& config, const Entry& entry, const Corpus& corpus,
   result.launches_per_step = statistics.launches_per_step;
   result.arena_bytes = statistics.arena_bytes;
   result.compile_seconds = statistics.compile_seconds;
-  const std::vector<std::string> graphs = write_graphs(config, entry, executable);
+  const std::vector<std::string> graphs = write_graphs(config, entry.short_name, executable);
   files.insert(files.end(), graphs.begin(), graphs.end());
 
   Progress shown(entry.name, config);
   progress = &shown;
+  executable.set_profiling(config.profile);
   const auto start = Clock::now();
   // In pieces, so that the clock is looked at.
   while (result.steps < config.steps && seconds_since(start) < config.seconds) {
@@ -341,6 +349,7 @@ Result train(const Config& config, const Entry& entry, const Corpus& corpus,
     result.steps = to;
   }
   result.training_seconds = seconds_since(start);
+  if (config.profile) result.profile = executable.profile();
   shown.finish();
   if (result.steps < config.steps) {
     fmt::print(stderr, "{}: stopped after {} of {} steps, as {:.0f} s are over\n", entry.name,
@@ -354,7 +363,7 @@ Result train(const Config& config, const Entry& entry, const Corpus& corpus,
     result.last_loss += result.curve[i].second / static_cast<double>(tail);
   }
   fmt::print(stderr, "{}: evaluating {} bytes\n", entry.name, corpus.held_out.size());
-  result.held_out_loss = evaluate(config, entry, corpus.held_out, state);
+  result.held_out_loss = evaluate(config, entry, corpus.held_out, state, files);
   return result;
 }
 
@@ -379,6 +388,24 @@ void print_table(const std::vector<Result>& results) {
   row("kernels a step", [](const Result& r) { return fmt::format("{}", r.launches_per_step); });
   row("compile, s", [](const Result& r) { return fmt::format("{:.2f}", r.compile_seconds); });
   row("arena, bytes", [](const Result& r) { return fmt::format("{}", r.arena_bytes); });
+}
+
+void print_profile(const Result& result) {
+  std::vector<KernelProfile> kernels = result.profile;
+  std::sort(kernels.begin(), kernels.end(),
+            [](const KernelProfile& x, const KernelProfile& y) { return x.seconds > y.seconds; });
+  double total = 0;
+  for (const KernelProfile& kernel : kernels) total += kernel.seconds;
+  fmt::print("\n{}: {:.2f} s in kernels\n{:<32}{:>10}{:>10}{:>8}{:>10}{:>10}\n", result.name, total,
+             "kernel", "launches", "us each", "share", "GB/s", "Gop/s");
+  for (std::size_t i = 0; i < std::min<std::size_t>(kernels.size(), 25); ++i) {
+    const KernelProfile& kernel = kernels[i];
+    const auto launches = static_cast<double>(kernel.launches);
+    fmt::print("{:<32}{:>10}{:>10.1f}{:>7.1f}%{:>10.2f}{:>10.2f}\n", kernel.kernel, kernel.launches,
+               kernel.seconds * 1e6 / launches, 100 * kernel.seconds / total,
+               static_cast<double>(kernel.bytes) * launches / kernel.seconds / 1e9,
+               static_cast<double>(kernel.operations) * launches / kernel.seconds / 1e9);
+  }
 }
 
 nlohmann::json to_json(const Config& config, const Corpus& corpus,
@@ -459,6 +486,7 @@ void add_options(CLI::App& app, Config& config) {
   app.add_option("--expand", config.expand, "Channels of the Toeplitz operator by width")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_flag("--profile", config.profile, "Print the kernels that training spends its time in");
   app.add_option("--rate", config.rate, "The highest learning rate")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -478,6 +506,9 @@ int run(int argc, char** argv) {
     results.push_back(train(config, entry, corpus, files));
   }
   print_table(results);
+  if (config.profile) {
+    for (const Result& result : results) print_profile(result);
+  }
   const std::vector<std::string> curves = write_curves(config, results);
   files.insert(files.end(), curves.begin(), curves.end());
   if (!config.json.empty()) {
