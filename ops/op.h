@@ -82,8 +82,8 @@ class Lowering {
                           std::span<const loop::Ex> index) = 0;
   /// As operand(), but nothing is read (and the value is unspecified) where `predicate` is false:
   /// for pad, concat and other reads that may be out of range.
-  virtual Element operand_if(const Node& node, std::size_t operand,
-                             std::span<const loop::Ex> index, loop::Ex predicate) = 0;
+  virtual Element operand_if(const Node& node, std::size_t operand, std::span<const loop::Ex> index,
+                             loop::Ex predicate) = 0;
 };
 /// The result of a pointwise op (elementwise, movement, random) at `index`.
 using LowerFunction = Element (*)(Lowering& lowering, const Node& node,

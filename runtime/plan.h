@@ -23,8 +23,8 @@ struct Phase {
 };
 
 struct Kernel {
-  std::string name;    ///< "dot_elw.12"
-  std::string kind;    ///< "dot_elw"
+  std::string name;  ///< "dot_elw.12"
+  std::string kind;  ///< "dot_elw"
   std::uint32_t object = 0;
   std::vector<Phase> phases;
   std::int64_t scratch_bytes = 0;
@@ -64,11 +64,11 @@ enum class StepKind : std::uint8_t { launch, copy, loop, feed, receive };
 
 struct Step {
   StepKind kind = StepKind::launch;
-  std::uint32_t index = 0;               ///< launch: kernel; feed: feeder; receive: receiver
-  std::vector<std::uint32_t> buffers;    ///< launch: arguments; copy: {from, to}; feed: {to};
-                                         ///< receive: sources; loop: {index buffer, i64 scalar}
-  std::int64_t count = 0;                ///< loop
-  std::vector<Step> body;                ///< loop
+  std::uint32_t index = 0;             ///< launch: kernel; feed: feeder; receive: receiver
+  std::vector<std::uint32_t> buffers;  ///< launch: arguments; copy: {from, to}; feed: {to};
+                                       ///< receive: sources; loop: {index buffer, i64 scalar}
+  std::int64_t count = 0;              ///< loop
+  std::vector<Step> body;              ///< loop
 };
 
 struct Plan {

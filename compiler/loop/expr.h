@@ -31,9 +31,9 @@ enum class Unary : std::uint8_t {
   absolute,
   square_root,
   floor,
-  round_even,    ///< to the nearest integer, ties to even
-  logical_not,   ///< boolean
-  bitwise_not,   ///< integers
+  round_even,   ///< to the nearest integer, ties to even
+  logical_not,  ///< boolean
+  bitwise_not,  ///< integers
   // Library calls of the target; f64 only: f32 goes through loop/math.h.
   call_exp2,
   call_log2,
@@ -49,19 +49,27 @@ enum class Unary : std::uint8_t {
 };
 
 enum class Binary : std::uint8_t {
-  add, subtract, multiply,
-  divide,         ///< floats; integers truncate toward zero, x / 0 = 0
-  remainder,      ///< integers, sign of the dividend, x % 0 = 0
-  floor_divide,   ///< index arithmetic on i64; divisor > 0
-  floor_modulo,   ///< index arithmetic on i64; divisor > 0
-  minimum, maximum,  ///< NaN where either is NaN
-  bitwise_and, bitwise_or, bitwise_xor,  ///< integers and boolean
+  add,
+  subtract,
+  multiply,
+  divide,        ///< floats; integers truncate toward zero, x / 0 = 0
+  remainder,     ///< integers, sign of the dividend, x % 0 = 0
+  floor_divide,  ///< index arithmetic on i64; divisor > 0
+  floor_modulo,  ///< index arithmetic on i64; divisor > 0
+  minimum,
+  maximum,  ///< as minimum: NaN where either is NaN
+  bitwise_and,
+  bitwise_or,
+  bitwise_xor,  ///< these three on integers and boolean
   shift_left,
-  shift_right,           ///< arithmetic for signed types, logical for u8
-  shift_right_logical,   ///< logical on the bit pattern
+  shift_right,             ///< arithmetic for signed types, logical for u8
+  shift_right_logical,     ///< logical on the bit pattern
   multiply_high_unsigned,  ///< i32: upper half of the unsigned 32x32 product
-  equal, not_equal, less, less_equal,  ///< give boolean; unordered compares are false (not_equal true)
-  call_pow,              ///< f64 only
+  equal,
+  not_equal,
+  less,
+  less_equal,  ///< comparisons give boolean; unordered ones are false (not_equal true)
+  call_pow,    ///< f64 only
 };
 
 enum class Cast : std::uint8_t {
@@ -75,16 +83,16 @@ struct Buffer;
 struct Expr {
   ExprKind kind;
   Scalar type;
-  std::uint8_t code = 0;  ///< Unary, Binary or Cast
+  std::uint8_t code = 0;       ///< Unary, Binary or Cast
   bool reads_mutable = false;  ///< depends on a load from memory that the kernel also writes
   std::array<const Expr*, 3> arguments{};  ///< load: {index, predicate or null}
-  std::int64_t integer = 0;       ///< constant of an integer type or boolean; variable: its id
-  double real = 0;                ///< constant of a float type
+  std::int64_t integer = 0;        ///< constant of an integer type or boolean; variable: its id
+  double real = 0;                 ///< constant of a float type
   const Buffer* buffer = nullptr;  ///< load
   std::int64_t minimum = std::numeric_limits<std::int64_t>::min();
   std::int64_t maximum = std::numeric_limits<std::int64_t>::max();
   std::int64_t innermost = -1;  ///< the largest id among the variables it depends on, or -1
-  std::uint32_t serial = 0;     ///< position in its arena: an order that does not depend on addresses
+  std::uint32_t serial = 0;  ///< position in its arena: an order that does not depend on addresses
 };
 using Ex = const Expr*;
 
@@ -100,7 +108,7 @@ struct Buffer {
   std::int64_t elements;
   Space space;
   bool writable;
-  int index;  ///< argument: position among the kernel's arguments
+  int index;                   ///< argument: position among the kernel's arguments
   std::vector<double> values;  ///< table
 };
 
@@ -115,7 +123,7 @@ class Arena {
   Arena& operator=(const Arena&) = delete;
 
   Ex constant(Scalar type, double value);
-  Ex integer(std::int64_t value);            ///< i64
+  Ex integer(std::int64_t value);  ///< i64
   Ex integer(Scalar type, std::int64_t value);
   Ex boolean(bool value);
   /// A fresh variable; minimum and maximum matter for i64.

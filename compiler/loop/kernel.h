@@ -30,7 +30,15 @@ struct Accumulator {
 struct Statement;
 using Block = std::vector<Statement*>;
 
-enum class StatementKind : std::uint8_t { loop, store, let, declare, accumulate, assign, condition };
+enum class StatementKind : std::uint8_t {
+  loop,
+  store,
+  let,
+  declare,
+  accumulate,
+  assign,
+  condition
+};
 
 struct Statement {
   StatementKind kind;
@@ -46,7 +54,7 @@ struct Statement {
   Ex predicate = nullptr;  ///< store: may be null
   const Buffer* buffer = nullptr;
   Ex index = nullptr;
-  Accumulator* accumulator = nullptr;  ///< declare, accumulate, assign; let: read of it (value null)
+  Accumulator* accumulator = nullptr;  ///< declare, accumulate, assign; let: its value
 };
 
 /// One parallel sweep: `body` runs for each block in [0, grid), in any order and on any worker.

@@ -240,10 +240,10 @@ void zero_grad(const std::vector<Tensor>& parameters, Source at = Source::curren
 enum class Format : std::uint8_t { text, dot, json };
 
 struct CompileOptions {
-  bool fuse = true;            ///< false: every operation is a kernel of its own
-  int compile_threads = 0;     ///< for generating code; 0: as many as cores
-  bool verify = true;          ///< check the graph after every pass
-  bool strict = false;         ///< round 16-bit values after every operation, not only when stored
+  bool fuse = true;         ///< false: every operation is a kernel of its own
+  int compile_threads = 0;  ///< for generating code; 0: as many as cores
+  bool verify = true;       ///< check the graph after every pass
+  bool strict = false;      ///< round 16-bit values after every operation, not only when stored
   /// f16 or bf16: products of f32 tensors round their operands to it; sums and everything else stay
   /// f32.
   std::optional<DType> autocast;
