@@ -1,0 +1,88 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "compiler/passes/autocast.h"
+#include "run.h"
+
+// 16-bit values inside kernels, strict rounding, and products that are cast.
+namespace weft::compiler {
+namespace {
+
+constexpr const char* chain = R"(graph @g {
+  %x = state {name = "x", dtype = bf16, shape = [64]} : bf16[64]
+  %y = state {name = "y", dtype = bf16, shape = [64]} : bf16[64]
+  %a = mul %x, %y : bf16[64]
+  %c = mul %a, %x : bf16[64]
+  state_write %c {name = "c"}
+})";
+
+test::Values chain_inputs() {
+  test::Values in = {{"x", {}}, {"y", {}}};
+  for (int i = 0; i < 64; ++i) {
+    // Exact in bf16; a product of three is exact in f32.
+    in["x"].push_back(1 + static_cast<double>(i % 11) / 128);
+    in["y"].push_back(1 + static_cast<double>(i % 7) / 64);
+  }
+  return in;
+}
+
+double bf16(double value) {
+  int exponent = 0;
+  const double fraction = std::frexp(value, &exponent);
+  return std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8);
+}
+
+TEST(MixedPrecision, StrictRoundsAfterEveryOp) {
+  const test::Values in = chain_inputs();
+  CompileOptions strict;
+  strict.strict = true;
+  const auto fused = test::run_compiled(test::parse(chain), in).at("c");
+  const auto rounded = test::run_compiled(test::parse(chain), in, strict).at("c");
+  CompileOptions alone;
+  alone.fuse = false;
+  const auto stored = test::run_compiled(test::parse(chain), in, alone).at("c");
+  int differ = 0;
+  for (std::size_t i = 0; i < 64; ++i) {
+    const double x = in.at("x")[i];
+    const double y = in.at("y")[i];
+    EXPECT_EQ(fused[i], bf16(x * y * x));
+    EXPECT_EQ(rounded[i], bf16(bf16(x * y) * x));
+    EXPECT_EQ(stored[i], rounded[i]);
+    differ += fused[i] != rounded[i] ? 1 : 0;
+  }
+  EXPECT_GT(differ, 0);
+}
+
+constexpr const char* product = R"(graph @g {
+  %x = state {name = "x", dtype = f32, shape = [8, 32]} : f32[8, 32]
+  %w = state {name = "w", dtype = f32, shape = [32, 8]} : f32[32, 8]
+  %y = dot %x, %w {lhs_contract = [1], rhs_contract = [0], lhs_batch = [], rhs_batch = []} : f32[8, 8]
+  state_write %y {name = "y"}
+})";
+
+TEST(MixedPrecision, AutocastRoundsOperandsOfProducts) {
+  ir::Graph graph = test::parse(product);
+  EXPECT_TRUE(autocast(graph, DType::bf16));
+  EXPECT_FALSE(autocast(graph, DType::bf16));
+  const std::string text = ir::print(graph);
+  EXPECT_NE(text.find("bf16[8, 32]"), std::string::npos) << text;
+
+  const test::Values in = {{"x", test::random_values(256, 4)}, {"w", test::random_values(256, 5)}};
+  const auto exact = test::run_reference(test::parse(product), in).at("y");
+  CompileOptions options;
+  options.autocast = DType::bf16;
+  const double error =
+      test::relative_error(test::run_compiled(test::parse(product), in, options).at("y"), exact);
+  // Two operands and the result round to 8 bits.
+  EXPECT_LT(error, 3 * 0x1p-9);
+  EXPECT_GT(error, 0x1p-14);
+}
+
+TEST(MixedPrecision, AutocastTakesSixteenBitTypes) {
+  ir::Graph graph = test::parse(product);
+  EXPECT_THROW(autocast(graph, DType::f64), Error);
+}
+
+}  // namespace
+}  // namespace weft::compiler
