@@ -19,7 +19,7 @@ struct CompileOptions {
   /// kernel.
   bool strict = false;
   /// f16 or bf16: products of f32 tensors round their operands to it.
-  std::optional<DType> autocast;
+  std::optional<DType> autocast = std::nullopt;
   bool keep_assembly = false;
   /// Called after each pass that yields a graph.
   std::function<void(std::string_view pass, const ir::Graph& graph, double seconds)> after_pass;

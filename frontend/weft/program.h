@@ -246,7 +246,7 @@ struct CompileOptions {
   bool strict = false;      ///< round 16-bit values after every operation, not only when stored
   /// f16 or bf16: products of f32 tensors round their operands to it; sums and everything else stay
   /// f32.
-  std::optional<DType> autocast;
+  std::optional<DType> autocast = std::nullopt;
   bool keep_assembly = false;  ///< for dump("assembly")
   int threads = 0;             ///< for running; 0: WEFT_THREADS, or as many as cores
   bool synchronous = false;    ///< feeders and receivers on the calling thread
