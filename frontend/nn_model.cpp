@@ -9,9 +9,13 @@ namespace {
 
 /// Rows of a table of deviation 1 / sqrt(width) times sqrt(width): logits of a tied head and inputs
 /// of the first layer are of size 1 both.
+Tensor scaled(const Tensor& rows, DType compute, const Source& at) {
+  const double scale = std::sqrt(static_cast<double>(rows.extent(-1, at)));
+  return cast(mul({rows, at}, {scale, at}), compute, at);
+}
+
 Tensor embedded(const Embedding& table, const Tensor& ids, DType compute, const Source& at) {
-  const double scale = std::sqrt(static_cast<double>(table.weight.extent(1, at)));
-  return cast(mul({table(ids, at), at}, {scale, at}), compute, at);
+  return scaled(table(ids, at), compute, at);
 }
 
 double table_deviation(std::string_view model, const std::string& name, std::int64_t vocabulary,
@@ -83,8 +87,9 @@ Tensor TransformerLm::operator()(const Tensor& ids, Source at) const {
   require(n <= options.max_length, at,
           "nn::TransformerLm: the ids are {}, longer than the {} learned positions",
           ids.type(at).text(), options.max_length);
-  // (n, width), the same for each sequence of the batch.
-  const Tensor place = cast(slice(positions.weight, 0, 0, n, 1, at), options.compute, at);
+  // (n, width), the same for each sequence of the batch. As large as the tokens' part: attention
+  // finds its neighbours by it.
+  const Tensor place = scaled(slice(positions.weight, 0, 0, n, 1, at), options.compute, at);
   Tensor x = dropout(plus(embedded(embedding, ids, options.compute, at), place, at), at);
   for (const TransformerBlock& block : layers) x = block(x, at);
   return logits_of(embedding, head, norm(x, at), at);
