@@ -39,6 +39,7 @@ struct Config {
   std::string text;
   std::string output = "build/demo";
   std::string json;
+  std::string only;
   std::int64_t steps = 600;
   std::int64_t every = 10;
   double seconds = 80;
@@ -468,6 +469,8 @@ void add_options(CLI::App& app, Config& config) {
   app.add_option("--output", config.output, "Folder for graphs and loss curves")
       ->capture_default_str();
   app.add_option("--json", config.json, "File for the table's numbers");
+  app.add_option("--only", config.only, "One of the models instead of both")
+      ->check(CLI::IsMember({"tnn", "transformer"}));
   positive("--steps", config.steps, "Of training, for each model");
   positive("--every", config.every, "Steps from one point of the loss curve to the next");
   app.add_option("--seconds", config.seconds, "Training of a model ends after that time")
@@ -503,6 +506,7 @@ int run(int argc, char** argv) {
   std::vector<Result> results;
   std::vector<std::string> files;
   for (const Entry& entry : entries(config)) {
+    if (!config.only.empty() && config.only != entry.short_name) continue;
     results.push_back(train(config, entry, corpus, files));
   }
   print_table(results);

@@ -18,7 +18,7 @@ namespace picture {
 
 /// Renders a .dot file as SVG beside it. Returns the picture's path; "" where there is no graphviz
 /// or the graph is too large to be laid out in `seconds`.
-inline std::string render(const std::string& dot_path, double seconds = 5) {
+inline std::string render(const std::string& dot_path, double seconds = 8) {
   // graphviz takes minutes for graphs of thousands of edges, and there is nothing to see in them.
   std::ifstream file(dot_path);
   std::string line;
