@@ -68,26 +68,26 @@ class Fill {
 
   template <typename F>
     requires(!std::is_same_v<std::remove_cvref_t<F>, Fill>)
-  Fill(F function) {  // NOLINT(google-explicit-constructor)
+  Fill(F fill) {  // NOLINT(google-explicit-constructor)
     constexpr int matches = takes<F, std::byte> + takes<F, float> + takes<F, double> +
                             takes<F, std::int32_t> + takes<F, std::int64_t> +
                             takes<F, std::uint8_t> + takes<F, bool> + takes<F, std::uint16_t> +
                             takes<F, std::complex<float>>;
     static_assert(matches == 1, "fill is a function (std::int64_t iteration, std::span<T> to)");
-    if constexpr (takes<F, std::byte>) set<std::byte>(std::move(function), {});
-    if constexpr (takes<F, float>) set<float>(std::move(function), {DType::f32});
-    if constexpr (takes<F, double>) set<double>(std::move(function), {DType::f64});
-    if constexpr (takes<F, std::int32_t>) set<std::int32_t>(std::move(function), {DType::i32});
-    if constexpr (takes<F, std::int64_t>) set<std::int64_t>(std::move(function), {DType::i64});
+    if constexpr (takes<F, std::byte>) set<std::byte>(std::move(fill), {});
+    if constexpr (takes<F, float>) set<float>(std::move(fill), {DType::f32});
+    if constexpr (takes<F, double>) set<double>(std::move(fill), {DType::f64});
+    if constexpr (takes<F, std::int32_t>) set<std::int32_t>(std::move(fill), {DType::i32});
+    if constexpr (takes<F, std::int64_t>) set<std::int64_t>(std::move(fill), {DType::i64});
     if constexpr (takes<F, std::uint8_t>) {
-      set<std::uint8_t>(std::move(function), {DType::u8, DType::boolean});
+      set<std::uint8_t>(std::move(fill), {DType::u8, DType::boolean});
     }
-    if constexpr (takes<F, bool>) set<bool>(std::move(function), {DType::boolean});
+    if constexpr (takes<F, bool>) set<bool>(std::move(fill), {DType::boolean});
     if constexpr (takes<F, std::uint16_t>) {
-      set<std::uint16_t>(std::move(function), {DType::f16, DType::bf16});
+      set<std::uint16_t>(std::move(fill), {DType::f16, DType::bf16});
     }
     if constexpr (takes<F, std::complex<float>>) {
-      set<std::complex<float>>(std::move(function), {DType::c64});
+      set<std::complex<float>>(std::move(fill), {DType::c64});
     }
   }
 
@@ -98,9 +98,9 @@ class Fill {
   template <typename F, typename T>
   static constexpr bool takes = std::is_invocable_v<F&, std::int64_t, std::span<T>>;
   template <typename T, typename F>
-  void set(F function, std::vector<DType> dtypes) {
+  void set(F fill, std::vector<DType> dtypes) {
     dtypes_ = std::move(dtypes);
-    raw_ = [f = std::move(function)](std::int64_t iteration, std::span<std::byte> to) mutable {
+    raw_ = [f = std::move(fill)](std::int64_t iteration, std::span<std::byte> to) mutable {
       f(iteration, std::span<T>(reinterpret_cast<T*>(to.data()), to.size() / sizeof(T)));
     };
   }
