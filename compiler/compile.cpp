@@ -19,6 +19,7 @@
 #include "compiler/passes/dead_code.h"
 #include "compiler/passes/decompose.h"
 #include "compiler/passes/hoist.h"
+#include "compiler/passes/lift_states.h"
 #include "compiler/passes/lower_scan.h"
 #include "compiler/passes/plan_memory.h"
 #include "compiler/passes/simplify.h"
@@ -39,6 +40,7 @@ struct Pass {
 };
 
 constexpr Pass passes[] = {
+    {"lift_states", lift_states},
     {"simplify", simplify},
     {"cse", common_subexpressions},
     {"dead_code", dead_code},
@@ -50,8 +52,8 @@ constexpr Pass passes[] = {
 };
 
 /// What compile() runs, in order: composites are simplified as such first, then as primitives.
-constexpr const char* pipeline[] = {"simplify", "cse", "dead_code", "lower_scan", "decompose",
-                                    "simplify", "cse", "hoist",     "dead_code"};
+constexpr const char* pipeline[] = {"lift_states", "simplify", "cse", "dead_code", "lower_scan",
+                                    "decompose",   "simplify", "cse", "hoist",     "dead_code"};
 
 const Pass& find_pass(std::string_view name) {
   for (const Pass& pass : passes) {

@@ -74,6 +74,15 @@ void Lowering::lower(Node& scan, Region& region) {
   const auto carried = static_cast<std::size_t>(scan.attributes.integer("carried"));
   ops::Builder outer(graph_, region);
   outer.set_location(scan.location);
+  if (length == 0) {
+    // The body never runs, and what it yields does not fit into nothing.
+    for (std::uint32_t i = 0; i < scan.results.size(); ++i) {
+      const Type& type = scan.results[i];
+      map_.set(scan.result(i),
+               i < carried ? scan.operands[i] : ops::constant(outer, type.dtype, 0, type.shape));
+    }
+    return;
+  }
   Region* body = graph_.new_region(nullptr);
   ops::Builder inner(graph_, *body);
   inner.set_location(scan.location);

@@ -104,40 +104,71 @@ class Planner {
   // ---- in-place updates
   // ---------------------------------------------------------------------------
 
-  /// Values that take the old value's memory; the others are copied at the end of the region.
-  struct Updates {
-    std::vector<Update> copies;
+  /// A value that is to be in certain memory at the end of a region: a state's, or that of a
+  /// carried argument.
+  struct Placement {
+    Value old_value;  ///< what the memory holds before; null where nothing reads that
+    Value new_value;
+    std::uint32_t home = 0;
   };
 
-  bool in_place(const FusedRegion& fused, const std::vector<Update>& updates,
-                const Update& update) {
-    if (buffers_.count(key(update.new_value)) != 0) return false;
-    if (!(update.old_value.type() == update.new_value.type())) return false;
-    std::size_t writer = fused.items.size();
+  std::vector<Placement> placements_of(const Region& region) {
+    std::vector<Placement> placements;
+    std::set<std::string> read;
+    for (const Update& update : updates_of(region)) {
+      if (region.owner == nullptr) read.insert(update.old_value.node->attributes.text("name"));
+      if (update.new_value == update.old_value) continue;
+      placements.push_back({update.old_value, update.new_value, buffer(update.old_value)});
+    }
+    if (region.owner != nullptr) return placements;
+    for (const Node* node : region.nodes) {
+      if (!node->is("state_write") || read.count(node->attributes.text("name")) != 0) continue;
+      plan::Buffer state;
+      state.kind = plan::BufferKind::state;
+      state.type = node->operand_type(0);
+      state.name = node->attributes.text("name");
+      placements.push_back({Value{}, node->operands[0], add_buffer(std::move(state))});
+    }
+    return placements;
+  }
+
+  static std::size_t writer_of(const FusedRegion& fused, Value value) {
     for (std::size_t i = 0; i < fused.items.size(); ++i) {
       for (Value v : fused.items[i].writes) {
-        if (v == update.new_value) writer = i;
+        if (v == value) return i;
       }
     }
+    return fused.items.size();
+  }
+
+  static bool takes(const std::vector<Placement>& placements, Value value) {
+    return std::any_of(placements.begin(), placements.end(),
+                       [&](const Placement& p) { return p.new_value == value; });
+  }
+
+  /// Whether the new value may be computed right into its home.
+  bool in_place(const FusedRegion& fused, const std::vector<Placement>& placements,
+                const Placement& placement) {
+    if (!(plan_.buffers[placement.home].type == placement.new_value.type())) return false;
+    const std::size_t writer = writer_of(fused, placement.new_value);
     if (writer == fused.items.size()) return false;
+    const Value old_value = placement.old_value;
     // Another slot that takes the old value at the region's end needs it intact.
-    for (const Update& other : updates) {
-      if (other.new_value == update.old_value) return false;
-    }
+    if (old_value && takes(placements, old_value)) return false;
     for (std::size_t i = writer; i < fused.items.size(); ++i) {
       const Item& item = fused.items[i];
-      const auto reads = std::count(item.reads.begin(), item.reads.end(), update.old_value);
+      const auto reads = std::count(item.reads.begin(), item.reads.end(), old_value);
       if (reads == 0) continue;
       if (i > writer) return false;
       if (item.group != nullptr) {
         for (std::size_t k = 0; k < item.group->inputs.size(); ++k) {
-          if (item.group->inputs[k] == update.old_value && !item.group->identity[k]) return false;
+          if (item.group->inputs[k] == old_value && !item.group->identity[k]) return false;
         }
       } else {
         // A loop may carry it on in the same memory if nothing in its body reads the old value.
         const Node& loop = *item.node;
-        if (!loop.is("loop") || update.new_value.node != item.node || reads != 1 ||
-            !(loop.operands[update.new_value.index] == update.old_value)) {
+        if (!loop.is("loop") || reads != 1 ||
+            !(loop.operands[placement.new_value.index] == old_value)) {
           return false;
         }
       }
@@ -145,20 +176,61 @@ class Planner {
     // A feeder or another loop's result cannot be written anywhere else.
     const Item& item = fused.items[writer];
     if (item.group == nullptr && item.node->is("loop")) {
-      return item.node->operands[update.new_value.index] == update.old_value;
+      return item.node->operands[placement.new_value.index] == old_value;
     }
     return item.group != nullptr;
   }
 
-  std::vector<Update> assign_updates(const FusedRegion& fused) {
-    const std::vector<Update> updates = updates_of(*fused.region);
-    std::vector<Update> copies;
-    for (const Update& update : updates) {
-      if (update.new_value == update.old_value) continue;
-      if (in_place(fused, updates, update)) {
-        buffers_[key(update.new_value)] = buffer(update.old_value);
-      } else {
-        copies.push_back(update);
+  /// What a loop carries for a state, or for a carried argument of the loop around it, is in that
+  /// memory from its first iteration on: an exception between two iterations leaves all states as
+  /// the last one left them. Loops that hand a value to each other do so in place. Where something
+  /// still needs the old value, that is saved before the first of them.
+  bool carry_in_home(const FusedRegion& fused, const std::vector<Placement>& placements,
+                     const Placement& placement) {
+    Value value = placement.new_value;
+    const Item* first = nullptr;
+    for (;;) {
+      const std::size_t writer = writer_of(fused, value);
+      if (writer == fused.items.size()) break;
+      const Item& item = fused.items[writer];
+      if (item.node == nullptr || !item.node->is("loop")) break;
+      first = &item;
+      buffers_[key(value)] = placement.home;
+      value = item.node->operands[value.index];
+      if (value == placement.old_value || buffers_.count(key(value)) != 0) break;
+      std::ptrdiff_t reads = takes(placements, value) ? 2 : 0;
+      for (const Item& other : fused.items) {
+        reads += std::count(other.reads.begin(), other.reads.end(), value);
+      }
+      if (reads != 1) break;
+    }
+    if (first == nullptr) return false;
+    const Value old_value = placement.old_value;
+    if (!old_value) return true;
+    bool needed = takes(placements, old_value);
+    for (const Item* item = first; item != fused.items.data() + fused.items.size(); ++item) {
+      auto reads = std::count(item->reads.begin(), item->reads.end(), old_value);
+      if (item == first) {
+        reads -= std::count(item->node->operands.begin(), item->node->operands.end(), old_value);
+      }
+      needed = needed || reads > 0;
+    }
+    if (needed) saves_[first->node].push_back(old_value);
+    return true;
+  }
+
+  /// Gives values that can be computed where they belong their memory; returns the others, which
+  /// are copied at the end of the region.
+  std::vector<Placement> assign_placements(const FusedRegion& fused) {
+    const std::vector<Placement> placements = placements_of(*fused.region);
+    std::vector<Placement> copies;
+    for (const Placement& placement : placements) {
+      if (buffers_.count(key(placement.new_value)) != 0) {
+        copies.push_back(placement);
+      } else if (in_place(fused, placements, placement)) {
+        buffers_[key(placement.new_value)] = placement.home;
+      } else if (!carry_in_home(fused, placements, placement)) {
+        copies.push_back(placement);
       }
     }
     return copies;
@@ -178,7 +250,7 @@ class Planner {
   }
 
   void region(const FusedRegion& fused, std::vector<plan::Step>& steps) {
-    const std::vector<Update> copies = assign_updates(fused);
+    const std::vector<Placement> copies = assign_placements(fused);
     for (const Item& item : fused.items) {
       ++time_;
       if (item.group != nullptr) {
@@ -193,47 +265,32 @@ class Planner {
         throw std::logic_error("no step for " + ir::describe(*item.node));
       }
     }
-    finish(copies, steps);
-    // States that are written without having been read have no old value to take the place of.
-    if (fused.region->owner == nullptr) write_new_states(*fused.region, copies, steps);
+    std::vector<Move> moves;
+    for (const Placement& p : copies) moves.push_back({buffer(p.new_value), p.home});
+    move(std::move(moves), steps);
   }
 
-  void write_new_states(const Region& region, const std::vector<Update>&,
-                        std::vector<plan::Step>& steps) {
-    std::set<std::string> read;
-    for (const Node* node : region.nodes) {
-      if (node->is("state")) read.insert(node->attributes.text("name"));
-    }
-    for (const Node* node : region.nodes) {
-      if (!node->is("state_write") || read.count(node->attributes.text("name")) != 0) continue;
-      plan::Buffer state;
-      state.kind = plan::BufferKind::state;
-      state.type = node->operand_type(0);
-      state.name = node->attributes.text("name");
-      ++time_;
-      copy(buffer(node->operands[0]), add_buffer(std::move(state)), steps);
-    }
-  }
+  struct Move {
+    std::uint32_t from = 0;
+    std::uint32_t to = 0;
+  };
 
   /// Copies as if all at once: a source that another copy overwrites goes through memory of its
   /// own.
-  void finish(const std::vector<Update>& copies, std::vector<plan::Step>& steps) {
+  void move(std::vector<Move> moves, std::vector<plan::Step>& steps) {
     ++time_;
     std::set<std::uint32_t> targets;
-    for (const Update& update : copies) targets.insert(buffer(update.old_value));
-    std::vector<std::pair<std::uint32_t, std::uint32_t>> moves;
-    for (const Update& update : copies) {
-      std::uint32_t from = buffer(update.new_value);
-      const std::uint32_t to = buffer(update.old_value);
-      if (from != to && targets.count(from) != 0) {
-        const std::uint32_t saved = new_temporary(update.new_value.type());
-        copy(from, saved, steps);
-        from = saved;
-      }
-      moves.emplace_back(from, to);
+    for (const Move& m : moves) {
+      if (m.from != m.to) targets.insert(m.to);
+    }
+    for (Move& m : moves) {
+      if (m.from == m.to || targets.count(m.from) == 0) continue;
+      const std::uint32_t saved = new_temporary(plan_.buffers[m.from].type);
+      copy(m.from, saved, steps);
+      m.from = saved;
     }
     ++time_;
-    for (const auto& [from, to] : moves) copy(from, to, steps);
+    for (const Move& m : moves) copy(m.from, m.to, steps);
   }
 
   void launch(const Item& item, std::vector<plan::Step>& steps) {
@@ -305,6 +362,14 @@ class Planner {
   void loop(const FusedRegion& fused, const Item& item, std::vector<plan::Step>& steps) {
     const Node& node = *item.node;
     const Region& body = *node.regions[0];
+    std::vector<std::pair<Value, std::uint32_t>> saved;
+    if (const auto found = saves_.find(&node); found != saves_.end()) {
+      for (Value old_value : found->second) {
+        saved.emplace_back(old_value, new_temporary(old_value.type()));
+        copy(buffer(old_value), saved.back().second, steps);
+      }
+    }
+    std::vector<Move> initial_moves;
     for (std::uint32_t k = 0; k < node.results.size(); ++k) {
       const Value result{const_cast<Node*>(&node), k};
       const Value initial = node.operands[k];
@@ -312,10 +377,12 @@ class Planner {
         buffers_[key(result)] =
             takes_over(fused, item, initial) ? buffer(initial) : new_temporary(result.type());
       }
-      copy(buffer(initial), buffer(result), steps);
+      initial_moves.push_back({buffer(initial), buffer(result)});
       touch(buffer(result));
       buffers_[key(body.arguments[k + 1]->result())] = buffer(result);
     }
+    move(std::move(initial_moves), steps);
+    for (const auto& [old_value, saved_buffer] : saved) buffers_[key(old_value)] = saved_buffer;
     const std::uint32_t index = new_temporary({DType::i64, {}});
     buffers_[key(body.arguments[0]->result())] = index;
     touch(index);
@@ -388,6 +455,8 @@ class Planner {
   std::map<Key, std::uint32_t> buffers_;
   std::map<std::string, std::uint32_t> states_;
   std::map<std::string, std::uint32_t> scalars_;
+  /// By loop: old values that are needed after it began to change them in place.
+  std::unordered_map<const Node*, std::vector<Value>> saves_;
   std::vector<Life> lives_;
   std::vector<std::set<std::uint32_t>> loops_;
   std::int64_t time_ = 0;
