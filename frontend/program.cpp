@@ -109,6 +109,12 @@ struct Executable::Impl {
     return std::any_of(feeders.begin(), feeders.end(),
                        [&](const plan::Feeder& feeder) { return feeder.name == name; });
   }
+  /// Not of one in a loop that never runs.
+  bool has_receiver(const std::string& name) const {
+    const auto& receivers = plan().receivers;
+    return std::any_of(receivers.begin(), receivers.end(),
+                       [&](const plan::Receiver& receiver) { return receiver.name == name; });
+  }
   bool has_scalar(const std::string& name) const {
     const auto& buffers = plan().buffers;
     return std::any_of(buffers.begin(), buffers.end(), [&](const plan::Buffer& buffer) {
@@ -149,6 +155,7 @@ Executable Program::compile(const CompileOptions& options) const {
     if (impl->has_feeder(name)) impl->executable->set_feeder(name, feeder.second);
   }
   for (const auto& [name, callback] : impl_->receivers) {
+    if (!impl->has_receiver(name)) continue;
     impl->executable->set_receiver(name, receive_function(callback));
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -200,6 +207,7 @@ void Executable::set_receiver(const std::string& name, ReceiveCallback callback)
   if (callback == nullptr) {
     throw Error(fmt::format("set_receiver: '{}' without a function", name));
   }
+  if (!impl_->has_receiver(name) && impl_->program->receivers.contains(name)) return;
   impl_->executable->set_receiver(name, receive_function(std::move(callback)));
 }
 
