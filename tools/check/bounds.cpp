@@ -107,9 +107,34 @@ class Perturbed {
     double size = 0;
     if (node.is("random_normal")) size = 6;  // the largest radius, times a cosine
     if (node.is("log_softmax") || node.is("cross_entropy")) size = 1;  // log(sum), of a sum >= 1
+    if (node.op->pattern == ir::Pattern::fft) return add_line_error(result, node);
     if (!gate && size == 0) return;
     for (std::size_t i = 0; i < result.re.size(); ++i) {
       result.re[i] += unit * (gate ? std::fabs(operands[0]->re[i]) : size) * draw();
+    }
+  }
+
+  /// A transform's errors are relative to the norm of all that it transforms together.
+  void add_line_error(Array& result, const ir::Node& node) {
+    const Shape& shape = result.type.shape;
+    const auto axis = static_cast<int>(node.attributes.integer("axis"));
+    const std::int64_t length = shape[axis];
+    const std::int64_t stride = shape.strides()[static_cast<std::size_t>(axis)];
+    const double relative = safety * roundings(node) * epsilon(result.type.dtype);
+    const std::int64_t elements = result.elements();
+    for (std::int64_t first = 0; first < elements; ++first) {
+      if (first / stride % length != 0) continue;  // not the start of a line
+      double square = 0;
+      const auto for_each = [&](auto&& visit) {
+        for (std::int64_t i = 0; i < length; ++i) {
+          const auto at = static_cast<std::size_t>(first + i * stride);
+          visit(result.re[at]);
+          if (!result.im.empty()) visit(result.im[at]);
+        }
+      };
+      for_each([&](double& part) { square += part * part; });
+      const double size = relative * std::sqrt(square / static_cast<double>(length));
+      for_each([&](double& part) { part += size * draw(); });
     }
   }
 

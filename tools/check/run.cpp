@@ -105,17 +105,18 @@ Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& 
         });
   }
   Outcome outcome;
-  for (const auto& [name, values] : interface.receivers) {
+  // Nor is a receiver in a loop that never runs.
+  for (const plan::Receiver& receiver : executable.plan().receivers) {
     // Made here, as receivers call back on threads of their own.
-    std::vector<Received>& calls = outcome.received[name];
-    executable.set_receiver(
-        name, [&calls](std::int64_t iteration, std::span<const runtime::TensorView> tensors) {
-          Received& call = calls.emplace_back();
-          call.iteration = iteration;
-          for (const runtime::TensorView& view : tensors) {
-            call.tensors.push_back(from_bytes(view.type, view.bytes));
-          }
-        });
+    std::vector<Received>& calls = outcome.received[receiver.name];
+    executable.set_receiver(receiver.name, [&calls](std::int64_t iteration,
+                                                    std::span<const runtime::TensorView> tensors) {
+      Received& call = calls.emplace_back();
+      call.iteration = iteration;
+      for (const runtime::TensorView& view : tensors) {
+        call.tensors.push_back(from_bytes(view.type, view.bytes));
+      }
+    });
   }
   executable.run();
   for (const auto& [name, type] : interface.states) {
