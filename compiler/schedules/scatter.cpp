@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 
 #include "compiler/schedules/schedule.h"
 
@@ -25,19 +26,29 @@ void schedule_scatter(GroupEmitter& emitter, const HostTarget& target) {
     return;
   }
   const int lanes = target.vector_lanes(type.dtype == DType::c64 ? DType::f32 : type.dtype);
+  const std::int64_t count = index_shape.elements();
+  // Sums of 16-bit values are f32: they take shape in memory of the kernel's own.
+  const bool narrow = (type.dtype == DType::f16 || type.dtype == DType::bf16) && count > 0;
+  const loop::Buffer* buffer =
+      narrow ? emitter.workspace(DType::f32, total) : emitter.output_buffer(result);
   const std::int64_t chunk = std::min(total, block_elements);
-  b.phase((total + chunk - 1) / chunk, [&](Ex block) {
-    for_chunk(emitter, block, total, chunk, [&](Ex first, std::int64_t extent) {
-      b.loop(extent, Role::vector, lanes, [&](Ex i) {
-        emitter.reset();
-        const Ex position = a.add(first, i);
-        const std::vector<Ex> index = a.delinearize(position, type.shape);
-        emitter.store(result, position, emitter.value(node.operands[0], index));
+  const auto every_element = [&](const std::function<void(Ex position)>& body) {
+    b.phase((total + chunk - 1) / chunk, [&](Ex block) {
+      for_chunk(emitter, block, total, chunk, [&](Ex first, std::int64_t extent) {
+        b.loop(extent, Role::vector, lanes, [&](Ex i) { body(a.add(first, i)); });
       });
     });
+  };
+  every_element([&](Ex position) {
+    emitter.reset();
+    const ops::Element element =
+        emitter.value(node.operands[0], a.delinearize(position, type.shape));
+    if (narrow) {
+      b.store(buffer, position, element.re);
+    } else {
+      emitter.store(result, position, element);
+    }
   });
-
-  const std::int64_t count = index_shape.elements();
   if (count == 0) return;
   Shape outer;
   Shape inner;
@@ -46,7 +57,6 @@ void schedule_scatter(GroupEmitter& emitter, const HostTarget& target) {
   const std::int64_t columns = inner.elements();
   const std::int64_t strip = std::min<std::int64_t>(columns, 4L * lanes);
   const std::int64_t strips = (columns + strip - 1) / strip;
-  const loop::Buffer* buffer = emitter.output_buffer(result);
   const bool complex = is_complex(type.dtype);
   b.phase(outer.elements() * strips, [&](Ex block) {
     const std::vector<Ex> at = a.delinearize(block, Shape{outer.elements(), strips});
@@ -84,6 +94,9 @@ void schedule_scatter(GroupEmitter& emitter, const HostTarget& target) {
       });
     });
   });
+  if (!narrow) return;
+  every_element(
+      [&](Ex position) { emitter.store(result, position, {a.load(buffer, position), nullptr}); });
 }
 
 }  // namespace weft::compiler

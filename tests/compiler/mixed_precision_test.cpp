@@ -54,6 +54,19 @@ TEST(MixedPrecision, StrictRoundsAfterEveryOp) {
   EXPECT_GT(differ, 0);
 }
 
+TEST(MixedPrecision, ScatteredSumsAreF32) {
+  // 300 ones into one row: in bf16 the sum would stop at 256.
+  const ir::Graph graph = test::parse(R"(graph @g {
+  %x = state {name = "x", dtype = bf16, shape = [4, 3]} : bf16[4, 3]
+  %i = constant {dtype = i32, shape = [300], value = 2} : i32[300]
+  %u = constant {dtype = bf16, shape = [300, 3], value = 1.0} : bf16[300, 3]
+  %s = scatter_add %x, %i, %u {axis = 0} : bf16[4, 3]
+  state_write %s {name = "s"}
+})");
+  const test::Values out = test::run_compiled(graph, {});
+  EXPECT_EQ(out.at("s"), (std::vector<double>{0, 0, 0, 0, 0, 0, 300, 300, 300, 0, 0, 0}));
+}
+
 constexpr const char* product = R"(graph @g {
   %x = state {name = "x", dtype = f32, shape = [8, 32]} : f32[8, 32]
   %w = state {name = "w", dtype = f32, shape = [32, 8]} : f32[32, 8]
