@@ -40,9 +40,9 @@ struct Config {
   std::string output = "build/demo";
   std::string json;
   std::string only;
-  std::int64_t steps = 600;
+  std::int64_t steps = 700;
   std::int64_t every = 10;
-  double seconds = 80;
+  double seconds = 75;
   int threads = 0;
   std::uint64_t seed = 1;
   std::int64_t batch = 8;
@@ -65,6 +65,7 @@ Model make_tnn(const Config& config) {
   options.vocabulary = vocabulary;
   options.width = config.width;
   options.layers = config.layers;
+  options.tied = false;
   options.layer.norm = nn::NormType::simple_rms_norm;
   nn::GtuOptions& gtu = options.layer.gtu;
   gtu.expand_ratio = config.expand;
@@ -83,6 +84,7 @@ Model make_transformer(const Config& config, std::int64_t hidden) {
   options.width = config.width;
   options.layers = config.layers;
   options.max_length = config.length;
+  options.tied = false;
   options.block.heads = config.heads;
   options.block.hidden = hidden;
   return nn::TransformerLm("", options);

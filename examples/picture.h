@@ -18,13 +18,13 @@ namespace picture {
 
 /// Renders a .dot file as SVG beside it. Returns the picture's path; "" where there is no graphviz
 /// or the graph is too large to be laid out in `seconds`.
-inline std::string render(const std::string& dot_path, double seconds = 8) {
+inline std::string render(const std::string& dot_path, double seconds = 6) {
   // graphviz takes minutes for graphs of thousands of edges, and there is nothing to see in them.
   std::ifstream file(dot_path);
   std::string line;
   int edges = 0;
   while (std::getline(file, line)) edges += line.find(" -> ") != std::string::npos ? 1 : 0;
-  if (edges > 2500) return {};
+  if (edges > 1500) return {};
   const std::string svg_path = std::filesystem::path(dot_path).replace_extension(".svg").string();
   // Straight lines and few rounds of the layout: curves around the boxes take ten times as long.
   std::vector<std::string> arguments{

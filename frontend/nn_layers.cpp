@@ -67,10 +67,13 @@ Tensor Linear::operator()(const Tensor& x, Source at) const {
 // ---- Embedding ----------------------------------------------------------------------------------
 
 Embedding::Embedding(const std::string& name, std::int64_t count, std::int64_t width,
-                     double deviation, Source at) {
+                     double deviation, Source at)
+    : Embedding(name, count, width, init::normal(0, deviation), at) {}
+
+Embedding::Embedding(const std::string& name, std::int64_t count, std::int64_t width,
+                     const Initializer& initializer, Source at) {
   require(count > 0 && width > 0, at, "nn::Embedding '{}': {} rows of {}", name, count, width);
-  weight =
-      parameter(join(name, "weight"), {count, width}, init::normal(0, deviation), DType::f32, at);
+  weight = parameter(join(name, "weight"), {count, width}, initializer, DType::f32, at);
 }
 
 Tensor Embedding::operator()(const Tensor& ids, Source at) const {

@@ -32,6 +32,22 @@ void expect_ids(std::string_view model, const Tensor& ids, const Source& at) {
           "nn::{}: the ids are {}; expected i32 or i64 (batch, length)", model, type.text());
 }
 
+/// Sines and cosines in pairs of channels: (length, width) values of mean square 1 / width.
+Initializer sinusoids(std::int64_t length, std::int64_t width) {
+  std::vector<double> values;
+  if (length <= 0 || width <= 0) return init::zeros();  // the table's own check says what is wrong
+  for (std::int64_t position = 0; position < length; ++position) {
+    for (std::int64_t channel = 0; channel < width; ++channel) {
+      const double part = static_cast<double>(channel / 2) / static_cast<double>((width + 1) / 2);
+      const double angle =
+          static_cast<double>(position) * std::pow(static_cast<double>(length), -part);
+      values.push_back((channel % 2 == 0 ? std::sin(angle) : std::cos(angle)) *
+                       std::sqrt(2 / static_cast<double>(width)));
+    }
+  }
+  return init::values(std::move(values));
+}
+
 Tensor logits_of(const Embedding& table, const std::optional<Linear>& head, const Tensor& x,
                  const Source& at) {
   // Losses are taken in f32 whatever the layers compute in.
@@ -70,7 +86,7 @@ TransformerLm::TransformerLm(const std::string& name, const TransformerLmOptions
                                 options.layers, at),
                 at),
       positions(join(name, "positions"), options.max_length, options.width,
-                1 / std::sqrt(static_cast<double>(options.width)), at),
+                sinusoids(options.max_length, options.width), at),
       dropout(join(name, "dropout"), options.dropout, at),
       norm(join(name, "norm"), options.block.norm, options.width, at) {
   options.block.width = options.width;

@@ -42,6 +42,9 @@ struct Embedding {
   /// Normal with `deviation` at first.
   Embedding(const std::string& name, std::int64_t count, std::int64_t width, double deviation = 1,
             Source at = Source::current());
+  /// (count, width) values at first as `initializer` says.
+  Embedding(const std::string& name, std::int64_t count, std::int64_t width,
+            const Initializer& initializer, Source at = Source::current());
   Tensor operator()(const Tensor& ids, Source at = Source::current()) const;
   /// x (..., width) -> (..., count) by the same table: the tied head of a language model.
   Tensor logits(const Tensor& x, Source at = Source::current()) const;

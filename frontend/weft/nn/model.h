@@ -40,7 +40,10 @@ struct TransformerLmOptions {
   std::int64_t vocabulary = 0;
   std::int64_t width = 0;
   std::int64_t layers = 1;
-  std::int64_t max_length = 0;  ///< of the learned positions; longer sequences are an Error
+  /// Of the learned positions; longer sequences are an Error. Positions are sinusoids at first, of
+  /// periods 2 pi to about 2 pi max_length: a position's neighbours are in reach of the first
+  /// steps, where random ones would have to be learned one by one.
+  std::int64_t max_length = 0;
   bool tied = true;
   double dropout = 0;          ///< of the embedding; the blocks have their own
   DType compute = DType::f32;  ///< type that the blocks compute in; parameters, logits stay f32
