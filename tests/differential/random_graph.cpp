@@ -29,6 +29,8 @@ class RandomProgram {
 
   ir::Graph run() {
     for (std::int64_t& extent : extents_) extent = ops::random_extent(random_);
+    // Large enough for kernels of many blocks.
+    if (chance(0.15)) extents_ = {draw(60, 260), draw(40, 160), extents_[2]};
     Pool pool;
     const std::int64_t states = draw(2, 5);
     for (std::int64_t i = 0; i < states; ++i) pool.push_back(state(base_type()));
@@ -199,6 +201,8 @@ class RandomProgram {
       value = reduction(b, pool);
     } else if (kind < 12) {
       value = product(b, pool);
+    } else if (kind < 14) {
+      value = along_axis(b, pool);
     } else if (kind < 19 || depth >= 2 || loops_ >= 3) {
       return from_table(b, pool);
     } else {
@@ -303,6 +307,53 @@ class RandomProgram {
     return reduced;
   }
 
+  /// Ops that treat lines along one axis, on values of any shape.
+  Value along_axis(Builder& b, const Pool& pool) {
+    Value x = pick_value(pool);
+    if (x.type().rank() == 0 || x.type().elements() == 0) x = to_shape(b, x, {7, 5});
+    if (!is_floating(x.dtype())) x = to_dtype(b, x, DType::f32);
+    const int last = x.type().rank() - 1;
+    const auto axis = draw(0, last);
+    const std::int64_t length = x.shape()[static_cast<int>(axis)];
+    switch (draw(0, 7)) {
+      case 0:
+        return bounded(
+            b, b.emit1("cumsum", {x},
+                       {{"axis", axis}, {"exclusive", chance(0.5)}, {"reverse", chance(0.5)}}));
+      case 1:
+        return b.emit1(pick_name({"softmax", "log_softmax"}), {x}, {{"axis", axis}});
+      case 2:
+        return b.emit1("simple_rms_norm", {x}, {{"epsilon", 1e-3}});
+      case 3: {
+        const Type row{x.dtype(), {x.shape()[last]}};
+        return b.emit1("layer_norm", {x, of_type(b, pool, row), of_type(b, pool, row)},
+                       {{"epsilon", 1e-3}});
+      }
+      case 4: {
+        x = to_dtype(b, x, DType::f32);
+        const Value spectrum = ops::rfft(b, x, static_cast<int>(axis), 2 * length);
+        const Value scaled = ops::mul(b, spectrum, ops::constant_like(b, spectrum, 0.5));
+        return ops::slice_axis(b, ops::irfft(b, scaled, static_cast<int>(axis), 2 * length),
+                               static_cast<int>(axis), 0, length);
+      }
+      case 5: {
+        const Value spectrum = ops::fft(b, to_dtype(b, x, DType::c64), static_cast<int>(axis));
+        return ops::mul(b, spectrum, ops::constant_like(b, spectrum, 0.25));
+      }
+      case 6: {
+        const Value indices = of_type(b, pool, {DType::i32, {draw(1, 9)}});
+        return b.emit1("gather", {x, indices}, {{"axis", axis}});
+      }
+      default: {
+        const Value indices = of_type(b, pool, {DType::i32, {draw(1, 9)}});
+        Type updates = x.type();
+        updates.shape[static_cast<int>(axis)] = indices.shape()[0];
+        return bounded(
+            b, b.emit1("scatter_add", {x, indices, of_type(b, pool, updates)}, {{"axis", axis}}));
+      }
+    }
+  }
+
   Value product(Builder& b, const Pool& pool) {
     const DType dtype = pick(std::vector<DType>{DType::f32, DType::f32, DType::f32, DType::f64,
                                                 DType::f16, DType::bf16});
@@ -363,6 +414,10 @@ class RandomProgram {
     for (const Value value : carried) arguments.push_back(inner.argument(*body, value.type()));
     inside.insert(inside.end(), arguments.begin(), arguments.end());
     if (chance(0.4)) inside.push_back(feeder(inner, base_type()));
+    if (chance(0.2)) {
+      const Value state = pick(states_);
+      inside.push_back(source(inner, "state", state.node->attributes.text("name"), state.type()));
+    }
     if (chance(0.2)) receive(inner, inside);
     for (std::int64_t i = draw(2, 8); i > 0; --i) append(inner, inside, depth + 1);
     if (chance(0.3)) receive(inner, inside);
