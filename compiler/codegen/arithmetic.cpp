@@ -295,10 +295,13 @@ Value* Arithmetic::shift(Binary op, bool is_signed, Value* a, Value* b) {
 
 Value* Arithmetic::extremum(bool minimum, Scalar scalar, Value* a, Value* b) {
   if (loop::is_float(scalar)) {
-    // One machine instruction gives b where either is NaN; a NaN in a is put back.
-    Value* first = minimum ? builder_.CreateFCmpOLT(a, b) : builder_.CreateFCmpOGT(a, b);
+    // The choice gives a where either is NaN; a NaN in b is put back. A constant is b: its test
+    // folds away. (LLVM 19 merges |x| > 0 with a test of |x| for NaN into x > 0: that pair of
+    // comparisons with zero must not arise.)
+    if (llvm::isa<Constant>(a)) std::swap(a, b);
+    Value* first = minimum ? builder_.CreateFCmpULT(a, b) : builder_.CreateFCmpUGT(a, b);
     Value* chosen = builder_.CreateSelect(first, a, b);
-    return builder_.CreateSelect(builder_.CreateFCmpUNO(a, a), a, chosen);
+    return builder_.CreateSelect(builder_.CreateFCmpUNO(b, b), b, chosen);
   }
   if (scalar == Scalar::boolean) {
     return minimum ? builder_.CreateAnd(a, b) : builder_.CreateOr(a, b);
