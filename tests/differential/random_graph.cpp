@@ -476,7 +476,11 @@ class RandomProgram {
       if (top && chance(0.8)) write(state.node->attributes.text("name"), value);
     }
     for (const Value state : states_) {
-      if (chance(0.4)) continue;
+      if (chance(0.2)) continue;
+      if (chance(0.5)) {
+        write(state.node->attributes.text("name"), next_value(b_, pool, states_, state));
+        continue;
+      }
       std::vector<Value> same;
       for (const Value value : pool) {
         if (value.type() == state.type() && value != state) same.push_back(value);
