@@ -131,13 +131,8 @@ void Evaluation::run(const Node& node, std::int64_t iteration) {
     const Op& op = row(node);
     require(static_cast<bool>(op.reference), "has no reference evaluation: {}",
             op.reference.absent);
-    std::vector<Array> arrays;
-    if (environment_.compute) {
-      arrays = environment_.compute(node, pointers);
-    } else {
-      arrays = std::vector<Array>(node.results.begin(), node.results.end());
-      op.reference.function(node, pointers, arrays);
-    }
+    std::vector<Array> arrays(node.results.begin(), node.results.end());
+    op.reference.function(node, pointers, arrays);
     for (Array& array : arrays) results.push_back(share(std::move(array)));
     set(node, std::move(results));
   }

@@ -24,9 +24,6 @@ struct Environment {
   std::function<Array(const std::string& name, const Type& type, std::int64_t iteration)> feed;
   std::function<void(const std::string& name, std::int64_t iteration, std::span<const Array>)>
       receive;
-  /// Computes nodes in place of their rows' reference column, for analyses of errors; may be empty.
-  std::function<std::vector<Array>(const Node& node, std::span<const Array* const> operands)>
-      compute;
   /// Called after each node, for debugging; may be empty.
   std::function<void(const Node& node, std::span<const Array> results)> observe;
   /// Executions of the whole graph before this one, of which iterations are counted on: the runtime

@@ -3,16 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <span>
 
-#include "ops/evaluate.h"
-#include "ops/support.h"
 #include "tools/check/inputs.h"
-#include "tools/check/rounding.h"
+#include "tools/check/perturbed.h"
 
 namespace weft::check {
 
@@ -21,137 +17,6 @@ namespace {
 using ops::Array;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double safety = 16;
-
-/// The type that an op of the table computes in.
-DType computed_in(DType dtype) {
-  return dtype == DType::f16 || dtype == DType::bf16 ? DType::f32 : dtype;
-}
-
-/// Below this, kernels may flush to zero; those of f16 compute in f32.
-double smallest_normal(DType dtype) {
-  return dtype == DType::f64 ? std::numeric_limits<double>::min()
-                             : static_cast<double>(std::numeric_limits<float>::min());
-}
-
-/// Half of the smallest denormal: what rounding to a type with gradual underflow adds at least.
-constexpr double f16_underflow = 0x1p-25;
-
-/// The reference evaluation with errors put in by chance.
-class Perturbed {
- public:
-  explicit Perturbed(std::uint64_t seed) : random_(seed) {}
-
-  std::vector<Array> operator()(const ir::Node& node, std::span<const Array* const> operands) {
-    std::vector<Array> copies;
-    copies.reserve(operands.size());
-    std::vector<const Array*> pointers(operands.begin(), operands.end());
-    if (sums(node)) {
-      // Composites are computed by ops that round to their type.
-      const auto composite = static_cast<bool>(ops::row(node).decompose);
-      for (const Array*& operand : pointers) {
-        const DType dtype = operand->type.dtype;
-        if (!is_differentiable(dtype)) continue;
-        copies.push_back(*operand);
-        operand = &copies.back();
-        perturb(copies.back(), roundings(node) * epsilon(composite ? dtype : computed_in(dtype)));
-      }
-    }
-    std::vector<Array> results = ops::evaluate_node(node, pointers);
-    for (Array& result : results) {
-      const DType dtype = result.type.dtype;
-      if (!is_differentiable(dtype)) continue;
-      perturb(result, roundings(node) * epsilon(dtype));
-      add_error(result, node, operands);
-      finish(result);
-    }
-    return results;
-  }
-
- private:
-  static bool sums(const ir::Node& node) {
-    if (roundings(node) == 0) return false;
-    const ir::Pattern pattern = node.op->pattern;
-    return pattern != ir::Pattern::elementwise && pattern != ir::Pattern::movement &&
-           pattern != ir::Pattern::random;
-  }
-
-  /// Of either sign and never close to 0.
-  double draw() {
-    const std::uint64_t bits = random_();
-    const double size = 0.5 + std::ldexp(static_cast<double>(bits >> 12), -53);
-    return (bits & 1) != 0 ? size : -size;
-  }
-
-  void perturb(Array& array, double relative) {
-    if (relative == 0) return;
-    for (std::size_t i = 0; i < array.re.size(); ++i) {
-      double& re = array.re[i];
-      if (array.im.empty()) {
-        const double underflow = array.type.dtype == DType::f16 && re != 0 ? f16_underflow : 0;
-        re += safety * std::max(relative * std::fabs(re), underflow) * draw();
-        continue;
-      }
-      // Norm-wise: parts of products and sums cancel.
-      double& im = array.im[i];
-      const double size = safety * relative * std::hypot(re, im);
-      re += size * draw();
-      im += size * draw();
-    }
-  }
-
-  /// Errors relative to terms of the op's definition that may be larger than the result.
-  void add_error(Array& result, const ir::Node& node, std::span<const Array* const> operands) {
-    const double unit = safety * epsilon(result.type.dtype);
-    const bool gate = node.is("gelu") || node.is("gelu_tanh");  // x / 2 (1 + erf(...))
-    double size = 0;
-    if (node.is("random_normal")) size = 6;  // the largest radius, times a cosine
-    if (node.is("log_softmax") || node.is("cross_entropy")) size = 1;  // log(sum), of a sum >= 1
-    if (node.op->pattern == ir::Pattern::fft) return add_line_error(result, node);
-    if (!gate && size == 0) return;
-    for (std::size_t i = 0; i < result.re.size(); ++i) {
-      result.re[i] += unit * (gate ? std::fabs(operands[0]->re[i]) : size) * draw();
-    }
-  }
-
-  /// A transform's errors are relative to the norm of all that it transforms together.
-  void add_line_error(Array& result, const ir::Node& node) {
-    const Shape& shape = result.type.shape;
-    const auto axis = static_cast<int>(node.attributes.integer("axis"));
-    const std::int64_t length = shape[axis];
-    const std::int64_t stride = shape.strides()[static_cast<std::size_t>(axis)];
-    const double relative = safety * roundings(node) * epsilon(result.type.dtype);
-    const std::int64_t elements = result.elements();
-    for (std::int64_t first = 0; first < elements; ++first) {
-      if (first / stride % length != 0) continue;  // not the start of a line
-      double square = 0;
-      const auto for_each = [&](auto&& visit) {
-        for (std::int64_t i = 0; i < length; ++i) {
-          const auto at = static_cast<std::size_t>(first + i * stride);
-          visit(result.re[at]);
-          if (!result.im.empty()) visit(result.im[at]);
-        }
-      };
-      for_each([&](double& part) { square += part * part; });
-      const double size = relative * std::sqrt(square / static_cast<double>(length));
-      for_each([&](double& part) { part += size * draw(); });
-    }
-  }
-
-  static void finish(Array& array) {
-    const DType dtype = is_complex(array.type.dtype) ? DType::f32 : array.type.dtype;
-    const double smallest = smallest_normal(dtype);
-    for (std::vector<double>* part : {&array.re, &array.im}) {
-      for (double& value : *part) {
-        value = ops::round_to(dtype, value);
-        if (std::fabs(value) < smallest) value = 0;
-      }
-    }
-  }
-
-  ops::Random random_;
-};
-
 /// Elements in one list, re and im alternating; integers apart, as doubles do not hold all.
 std::vector<double> reals(const Array& array) {
   return array.integers.empty() ? to_values(array) : std::vector<double>{};
@@ -163,25 +28,29 @@ bool same_class(double a, double b) {
   return true;
 }
 
-/// Widens the tolerances so that they admit the sample.
-void admit(const Array& sample, Bounded& bounded) {
-  const Array& expected = bounded.expected.value;
-  if (!expected.integers.empty()) {
-    for (std::size_t i = 0; i < expected.integers.size(); ++i) {
-      if (sample.integers[i] != expected.integers[i]) bounded.tolerance[i] = infinity;
-    }
-    return;
-  }
-  const std::vector<double> a = reals(sample);
+/// How far from the first of the samples each element may be: twice as far as any sample is.
+std::vector<double> tolerances(const Samples& samples) {
+  const Array& expected = samples->front();
+  std::vector<double> tolerance(expected.re.size() + expected.im.size() + expected.integers.size());
   const std::vector<double> b = reals(expected);
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    double& tolerance = bounded.tolerance[i];
-    if (!same_class(a[i], b[i])) {
-      tolerance = infinity;
-    } else if (std::isfinite(b[i])) {
-      tolerance = std::max(tolerance, std::fabs(a[i] - b[i]));
+  for (const Array& sample : *samples) {
+    for (std::size_t i = 0; i < expected.integers.size(); ++i) {
+      if (sample.integers[i] != expected.integers[i]) tolerance[i] = infinity;
+    }
+    const std::vector<double> a = reals(sample);
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      if (!same_class(a[i], b[i])) {
+        tolerance[i] = infinity;
+      } else if (std::isfinite(b[i])) {
+        tolerance[i] = std::max(tolerance[i], 2 * std::fabs(a[i] - b[i]));
+      }
     }
   }
+  const double smallest = smallest_normal(expected.type.dtype);
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    if (std::fabs(b[i]) < 2 * smallest) tolerance[i] = std::max(tolerance[i], 2 * smallest);
+  }
+  return tolerance;
 }
 
 /// One comparison of two tensors of one type.
@@ -281,23 +150,19 @@ std::vector<Tensor> tensors_of(const Outcome& outcome, const Interface& interfac
 
 std::vector<Bounded> bound(const ir::Graph& graph, const Interface& interface, const Inputs& inputs,
                            int samples, std::uint64_t seed) {
+  const PerturbedOutcome perturbed = evaluate_perturbed(graph, inputs, samples, seed);
   std::vector<Bounded> bounds;
   for (Tensor& tensor : tensors_of(run_reference(graph, inputs), interface)) {
-    Bounded& bounded = bounds.emplace_back();
-    bounded.expected = std::move(tensor);
-    const Array& value = bounded.expected.value;
-    bounded.tolerance.resize(value.re.size() + value.im.size() + value.integers.size());
-    const double smallest = smallest_normal(value.type.dtype);
-    const std::vector<double> elements = reals(value);
-    for (std::size_t i = 0; i < elements.size(); ++i) {
-      if (std::fabs(elements[i]) < 2 * smallest) bounded.tolerance[i] = 2 * smallest;
-    }
+    bounds.push_back({std::move(tensor), {}});
   }
-  for (int sample = 0; sample < samples; ++sample) {
-    Perturbed perturbed(seed + static_cast<std::uint64_t>(sample));
-    const Outcome outcome = run_reference(graph, inputs, std::ref(perturbed));
-    const std::vector<Tensor> tensors = tensors_of(outcome, interface);
-    for (std::size_t i = 0; i < tensors.size(); ++i) admit(tensors[i].value, bounds.at(i));
+  // In the order of tensors_of().
+  std::size_t next = 0;
+  for (const auto& [name, value] : perturbed.states)
+    bounds.at(next++).tolerance = tolerances(value);
+  for (const auto& [name, calls] : perturbed.received) {
+    for (const PerturbedOutcome::Call& call : calls) {
+      for (const Samples& value : call.tensors) bounds.at(next++).tolerance = tolerances(value);
+    }
   }
   return bounds;
 }

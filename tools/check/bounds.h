@@ -27,12 +27,9 @@ struct Bounded {
   std::vector<double> tolerance;
 };
 
-/// Evaluates the graph again, `samples` times, with errors put in by chance: each result gets an
-/// error of as many roundings as its computation has (see roundings()), times a safety factor of
-/// 16, and so do the operands of sums, transforms and composites, whose terms may cancel. What then
-/// differs is what rounding can do here, whatever the graph's conditioning; what does not differ,
-/// such as moved values or integers, has to be right to the bit. Overflow, and the flushing of
-/// denormals, are as in the type.
+/// Bounds from `samples` evaluations with errors put in by chance, see evaluate_perturbed(): what
+/// then differs is what rounding can do here, whatever the graph's conditioning; what does not
+/// differ, such as moved values or integers, has to be right to the bit.
 std::vector<Bounded> bound(const ir::Graph& graph, const Interface& interface, const Inputs& inputs,
                            int samples = 6, std::uint64_t seed = 1);
 

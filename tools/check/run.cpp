@@ -125,12 +125,11 @@ Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& 
   return outcome;
 }
 
-Outcome run_reference(const ir::Graph& graph, const Inputs& inputs, Compute compute) {
+Outcome run_reference(const ir::Graph& graph, const Inputs& inputs) {
   Outcome outcome;
   ops::Environment environment;
   environment.state = inputs.states;
   environment.feed = inputs.feed;
-  environment.compute = std::move(compute);
   environment.receive = [&](const std::string& name, std::int64_t iteration,
                             std::span<const ops::Array> tensors) {
     outcome.received[name].push_back({iteration, {tensors.begin(), tensors.end()}});

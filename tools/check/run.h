@@ -50,11 +50,8 @@ struct Outcome {
 Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& inputs,
                      int threads);
 
-/// In place of the nodes' own reference column, see ops::Environment::compute.
-using Compute = std::function<std::vector<ops::Array>(const ir::Node& node,
-                                                      std::span<const ops::Array* const> operands)>;
 /// Runs the graph once by the reference evaluation. Throws Error.
-Outcome run_reference(const ir::Graph& graph, const Inputs& inputs, Compute compute = {});
+Outcome run_reference(const ir::Graph& graph, const Inputs& inputs);
 
 /// A tensor's bytes as the runtime holds them, integers exactly, to and from an Array.
 ops::Array from_bytes(const Type& type, std::span<const std::byte> bytes);
