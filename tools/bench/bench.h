@@ -1,0 +1,53 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+/// What `weft bench` measures: each benchmark is one file of this folder.
+namespace weft::bench {
+
+/// Another implementation of the same work, measured in the same run.
+struct PeerValue {
+  std::string peer;  ///< with its version: "oneDNN 2.6.3"
+  double value = 0;  ///< in the row's unit
+};
+
+/// One measured number.
+struct Row {
+  std::string bench;
+  std::string name;  ///< of the case: "f32 512x512x512"
+  std::string metric;
+  double value = 0;
+  std::string unit;
+  std::optional<PeerValue> peer;
+  std::optional<double> ratio;  ///< above 1: weft is better
+};
+
+struct Settings {
+  int threads = 0;      ///< that both sides compute with; at least 1
+  double seconds = 0;   ///< for each case, about
+  std::string filter;   ///< only cases whose name contains it
+  std::string python;   ///< interpreter that has PyTorch, or ""
+  std::string scripts;  ///< folder of the peers' scripts
+
+  bool wants(const std::string& name) const { return name.find(filter) != std::string::npos; }
+};
+
+/// Takes each number as soon as it is measured.
+using Report = std::function<void(const Row&)>;
+
+struct Benchmark {
+  const char* name;
+  const char* description;
+  void (*run)(const Settings& settings, const Report& report);
+};
+
+void gemm(const Settings& settings, const Report& report);
+void tno(const Settings& settings, const Report& report);
+void sigmoid_mlp(const Settings& settings, const Report& report);
+void short_transformer(const Settings& settings, const Report& report);
+void language_models(const Settings& settings, const Report& report);
+
+}  // namespace weft::bench

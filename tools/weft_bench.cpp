@@ -1,0 +1,125 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "compiler/ir/error.h"
+#include "runtime/machine.h"
+#include "tools/bench/bench.h"
+#include "tools/command.h"
+
+namespace weft::command {
+
+namespace {
+
+using bench::Benchmark;
+using bench::Row;
+
+constexpr std::array benchmarks{
+    Benchmark{"sigmoid_mlp", "a training loop that is all overhead: kernels and us an iteration",
+              bench::sigmoid_mlp},
+};
+
+struct BenchOptions {
+  std::string name;
+  std::string json;
+  bench::Settings settings;
+};
+
+const Benchmark& find(const std::string& name) {
+  const auto* const found =
+      std::find_if(benchmarks.begin(), benchmarks.end(),
+                   [&](const Benchmark& benchmark) { return name == benchmark.name; });
+  if (found == benchmarks.end()) {
+    std::string names;
+    for (const Benchmark& benchmark : benchmarks) names += fmt::format(" {}", benchmark.name);
+    throw Error(fmt::format("no benchmark is called \"{}\"; there are{}", name, names));
+  }
+  return *found;
+}
+
+nlohmann::json to_json(const Row& row, const std::string& device, int threads) {
+  nlohmann::json object{{"bench", row.bench},    {"case", row.name}, {"metric", row.metric},
+                        {"value", row.value},    {"unit", row.unit}, {"peer", nullptr},
+                        {"peer_value", nullptr}, {"ratio", nullptr}, {"device", device},
+                        {"threads", threads}};
+  if (row.peer) {
+    object["peer"] = row.peer->peer;
+    object["peer_value"] = row.peer->value;
+  }
+  if (row.ratio) object["ratio"] = *row.ratio;
+  return object;
+}
+
+void print(const Row& row) {
+  std::string line =
+      fmt::format("{:<34} {:<22} {:>11.5g} {:<9}", row.name, row.metric, row.value, row.unit);
+  if (row.peer) line += fmt::format(" {:<24} {:>11.5g}", row.peer->peer, row.peer->value);
+  if (row.ratio) line += fmt::format("  ratio {:.2f}", *row.ratio);
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+int bench_command(const BenchOptions& options) {
+  const Benchmark& benchmark = find(options.name);
+  bench::Settings settings = options.settings;
+  if (settings.threads <= 0) {
+    settings.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+  std::ofstream file;
+  if (!options.json.empty()) {
+    file.open(options.json);
+    if (!file) throw Error(options.json + ": cannot be written");
+  }
+  const std::string device = runtime::machine_name();
+  fmt::print("{} on {}, {} thread{}\n", benchmark.name, device, settings.threads,
+             settings.threads == 1 ? "" : "s");
+  nlohmann::json rows = nlohmann::json::array();
+  benchmark.run(settings, [&](const Row& row) {
+    print(row);
+    rows.push_back(to_json(row, device, settings.threads));
+  });
+  if (file.is_open()) {
+    file << rows.dump(1) << '\n';
+    file.close();
+    if (!file) throw Error(options.json + ": could not be written");
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Action& chosen) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* command =
+      app.add_subcommand("bench", "measure, beside the peers that were found at build time");
+  std::string names;
+  for (const Benchmark& benchmark : benchmarks) {
+    names += fmt::format("\n  {:<18} {}", benchmark.name, benchmark.description);
+  }
+  command->add_option("name", options->name, "one of:" + names)->required();
+  command->add_option("--threads", options->settings.threads, "for both sides; 0: all cores");
+  command->add_option("--json", options->json, "write the numbers to this file");
+  command->add_option("--case", options->settings.filter, "only cases whose name contains this");
+  command->add_option("--seconds", options->settings.seconds, "for each case, about")
+      ->default_val(1.0)
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--python", options->settings.python,
+                   "a Python that has PyTorch, for the cases that are compared with it")
+      ->envname("WEFT_PYTHON");
+  options->settings.scripts = WEFT_BASELINES;
+  command->callback([options, &chosen] { chosen = [options] { return bench_command(*options); }; });
+}
+
+}  // namespace weft::command
