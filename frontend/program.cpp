@@ -44,6 +44,17 @@ compiler::CompileOptions compiler_options(const CompileOptions& options) {
   return result;
 }
 
+/// Throws Error where there is no such device.
+void check_device(const std::string& program, const std::string& device) {
+  constexpr std::string_view available = "host";
+  if (device == available) return;
+  const bool cuda = device == "cuda" || device.starts_with("cuda:");
+  throw Error(fmt::format(
+      "program '{}' cannot be compiled for device \"{}\": {}; available: {}", program, device,
+      cuda ? "this build of weft has no CUDA backend" : "there is no device of that name",
+      available));
+}
+
 /// Launches of one iteration of the top-level loop, or of the whole plan where it has not one.
 std::int64_t launches(const std::vector<plan::Step>& steps) {
   std::int64_t count = 0;
@@ -124,6 +135,7 @@ struct Executable::Impl {
 };
 
 Executable Program::compile(const CompileOptions& options) const {
+  check_device(name(), options.device);
   const auto start = std::chrono::steady_clock::now();
   auto impl = std::make_unique<Executable::Impl>();
   impl->program = impl_;

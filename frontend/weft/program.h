@@ -240,6 +240,9 @@ void zero_grad(const std::vector<Tensor>& parameters, Source at = Source::curren
 enum class Format : std::uint8_t { text, dot, json };
 
 struct CompileOptions {
+  /// Where the program is to run: "host" (this machine's processor). Program::compile throws Error
+  /// where this build has no such device.
+  std::string device = "host";
   bool fuse = true;         ///< false: every operation is a kernel of its own
   int compile_threads = 0;  ///< for generating code; 0: as many as cores
   bool verify = true;       ///< check the graph after every pass

@@ -36,6 +36,52 @@ Program training(State& state, std::int64_t steps, std::vector<double>& losses) 
   });
 }
 
+/// The message of the Error that compiling for `device` throws, "" where it throws none.
+std::string error_for_device(const std::string& device) {
+  State state;
+  std::vector<double> losses;
+  const Program program = training(state, 1, losses);
+  try {
+    CompileOptions options;
+    options.device = device;
+    program.compile(options).run();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Device, TheHostIsThere) {
+  EXPECT_EQ(CompileOptions().device, "host");
+  EXPECT_EQ(error_for_device("host"), "");
+}
+
+TEST(Device, WithoutACudaBackend) {
+  for (const std::string device : {"cuda", "cuda:1"}) {
+    EXPECT_EQ(error_for_device(device),
+              "program 'main' cannot be compiled for device \"" + device +
+                  "\": this build of weft has no CUDA backend; available: host");
+  }
+}
+
+TEST(Device, NamesThatAreNone) {
+  for (const std::string device : {"", "tpu", "Host", "cudax", "host:0"}) {
+    EXPECT_EQ(error_for_device(device), "program 'main' cannot be compiled for device \"" + device +
+                                            "\": there is no device of that name; available: host");
+  }
+}
+
+TEST(Device, AnotherDeviceLeavesProgramAndStateAlone) {
+  State state;
+  std::vector<double> losses;
+  const Program program = training(state, 3, losses);
+  const Values before = state.values("w");
+  EXPECT_THROW(program.compile({.device = "cuda"}), Error);
+  EXPECT_EQ(state.values("w"), before);
+  program.compile().run();
+  EXPECT_EQ(losses.size(), 3U);
+}
+
 TEST(Executable, TrainsAsTheReferenceDoes) {
   State state;
   std::vector<double> losses;
