@@ -59,7 +59,7 @@ void check_device(const std::string& program, const std::string& device) {
 std::int64_t launches(const std::vector<plan::Step>& steps) {
   std::int64_t count = 0;
   for (const plan::Step& step : steps) {
-    if (step.kind == plan::StepKind::launch) ++count;
+    if (step.kind == plan::StepKind::launch || step.kind == plan::StepKind::together) ++count;
     if (step.kind == plan::StepKind::loop) count += step.count * launches(step.body);
   }
   return count;

@@ -109,6 +109,11 @@ class Listing {
         case StepKind::copy:
           line("{}copy({})", indent, arguments(step));
           break;
+        case StepKind::together:
+          line("{}together {{", indent);
+          steps(step.body, indent + "  ");
+          line("{}}}", indent);
+          break;
         case StepKind::loop:
           line("{}loop {} ({}) {{", indent, step.count, arguments(step));
           steps(step.body, indent + "  ");

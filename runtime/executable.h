@@ -19,7 +19,7 @@ struct TensorView {
 };
 
 /// Fills `to` with the feeder's values for an iteration; a pure function of the iteration. Called
-/// on a thread of the feeder's own, up to two iterations ahead, once for each iteration, in order.
+/// on a thread of the feeder's own, a few iterations ahead, once for each iteration, in order.
 /// `to` holds the values of some earlier iteration or zeros.
 using FeedFunction = std::function<void(std::int64_t iteration, std::span<std::byte> to)>;
 /// Called on a thread of the receiver's own with a snapshot of the tensors, in order of iteration,

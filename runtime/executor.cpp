@@ -10,18 +10,17 @@
 namespace weft::runtime {
 namespace {
 
-/// Whether other workers could save time: waking them takes about as long as one of them needs for
-/// this much. A kernel that says nothing of its work is shared.
-bool worth_sharing(const plan::Kernel& kernel) {
+/// What a kernel takes on one core, about; 0 where it says nothing of its work.
+double estimated_seconds(const plan::Kernel& kernel) {
   constexpr double bytes_a_second = 20e9;
   constexpr double operations_a_second = 10e9;
-  constexpr double sharing_seconds = 2e-6;
   const double bytes =
       static_cast<double>(kernel.bytes_read) + static_cast<double>(kernel.bytes_written);
-  const double seconds =
-      bytes / bytes_a_second + static_cast<double>(kernel.operations) / operations_a_second;
-  return seconds <= 0 || seconds > sharing_seconds;
+  return bytes / bytes_a_second + static_cast<double>(kernel.operations) / operations_a_second;
 }
+
+/// Waking other workers takes about as long as one of them needs for this much.
+constexpr double sharing_seconds = 2e-6;
 
 }  // namespace
 
@@ -30,7 +29,7 @@ Executor::Executor(const plan::Plan& plan, const PlanInfo& info, const Code& cod
     : plan_(plan), info_(info), transfers_(transfers) {
   for (const plan::Kernel& kernel : plan.kernels) {
     BoundKernel& bound = kernels_.emplace_back();
-    bound.worth_sharing = worth_sharing(kernel);
+    bound.seconds = estimated_seconds(kernel);
     for (const plan::Phase& phase : kernel.phases) {
       const PhaseFunction function = code.find(phase.symbol);
       if (function == nullptr) {
@@ -61,6 +60,8 @@ Executor::Body Executor::bind_steps(const std::vector<plan::Step>& steps,
     }
     switch (step.kind) {
       case plan::StepKind::launch:
+      case plan::StepKind::together:
+        bind_launches(step, addresses, operation);
         break;
       case plan::StepKind::copy:
         operation.bytes = plan_.buffers[step.buffers[0]].type.bytes();
@@ -86,6 +87,36 @@ Executor::Body Executor::bind_steps(const std::vector<plan::Step>& steps,
     for (Operation& operation : body.operations) operation.body.receivers = body.receivers;
   }
   return body;
+}
+
+void Executor::bind_launches(const plan::Step& step, std::span<void* const> addresses,
+                             Operation& operation) const {
+  const auto bind_one = [&](const plan::Step& one) {
+    Launch& launch = operation.launches.emplace_back();
+    launch.kernel = one.index;
+    for (const std::uint32_t buffer : one.buffers) launch.addresses.push_back(addresses[buffer]);
+  };
+  if (step.kind == plan::StepKind::launch) {
+    bind_one(step);
+  } else {
+    for (const plan::Step& one : step.body) bind_one(one);
+  }
+  double seconds = 0;
+  bool known = true;
+  for (const Launch& launch : operation.launches) {
+    const BoundKernel& kernel = kernels_[launch.kernel];
+    seconds += kernel.seconds;
+    known = known && kernel.seconds > 0;
+    if (operation.phases.size() < kernel.phases.size()) {
+      operation.phases.resize(kernel.phases.size());
+    }
+    for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
+      // The addresses stay where they are when the launch is moved.
+      operation.phases[i].push_back(
+          {kernel.phases[i].function, launch.addresses.data(), kernel.phases[i].grid});
+    }
+  }
+  operation.worth_sharing = !known || seconds > sharing_seconds;
 }
 
 void Executor::start_transfers(std::int64_t from, std::int64_t to, const RunOptions& options) {
@@ -157,7 +188,12 @@ bool Executor::run_body(const Body& body, std::int64_t number) {
   for (const Operation& operation : body.operations) {
     switch (operation.kind) {
       case plan::StepKind::launch:
-        launch(operation);
+      case plan::StepKind::together:
+        if (profiling_) {
+          launch_timed(operation);
+        } else {
+          launch(operation);
+        }
         break;
       case plan::StepKind::copy:
         pool_->copy(operation.addresses[1], operation.addresses[0], operation.bytes);
@@ -181,25 +217,35 @@ bool Executor::run_body(const Body& body, std::int64_t number) {
   return true;
 }
 
-void Executor::launch_phases(const Operation& operation) {
-  const BoundKernel& kernel = kernels_[operation.index];
-  for (const BoundPhase& phase : kernel.phases) {
-    if (kernel.worth_sharing) {
-      pool_->run(phase.function, operation.addresses.data(), phase.grid);
-    } else {
-      pool_->run_alone(phase.function, operation.addresses.data(), phase.grid);
-    }
+void Executor::run_phase(std::span<const Segment> segments, bool share) {
+  if (share) {
+    pool_->run(segments);
+  } else {
+    pool_->run_alone(segments);
   }
 }
 
 void Executor::launch(const Operation& operation) {
-  if (!profiling_) return launch_phases(operation);
-  const auto start = std::chrono::steady_clock::now();
-  launch_phases(operation);
-  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-  KernelTime& time = times_[operation.index];
-  ++time.launches;
-  time.seconds += taken.count();
+  for (const std::vector<Segment>& phase : operation.phases) {
+    run_phase(phase, operation.worth_sharing);
+  }
+}
+
+/// One kernel after the other, so that each has a time of its own.
+void Executor::launch_timed(const Operation& operation) {
+  for (const Launch& launch : operation.launches) {
+    const BoundKernel& kernel = kernels_[launch.kernel];
+    const bool share = kernel.seconds <= 0 || kernel.seconds > sharing_seconds;
+    const auto start = std::chrono::steady_clock::now();
+    for (const BoundPhase& phase : kernel.phases) {
+      const Segment segment{phase.function, launch.addresses.data(), phase.grid};
+      run_phase({&segment, 1}, share);
+    }
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    KernelTime& time = times_[launch.kernel];
+    ++time.launches;
+    time.seconds += taken.count();
+  }
 }
 
 void Executor::set_profiling(bool on) {

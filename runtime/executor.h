@@ -33,7 +33,12 @@ class Executor {
   };
   struct BoundKernel {
     std::vector<BoundPhase> phases;
-    bool worth_sharing = true;
+    double seconds = 0;  ///< about, on one core; 0: not known
+  };
+  /// One kernel with its arguments.
+  struct Launch {
+    std::uint32_t kernel = 0;
+    std::vector<void*> addresses;
   };
   struct Operation;
   /// Steps that one iteration runs, in order.
@@ -46,6 +51,9 @@ class Executor {
     plan::StepKind kind = plan::StepKind::launch;
     std::uint32_t index = 0;
     std::vector<void*> addresses;
+    std::vector<Launch> launches;
+    std::vector<std::vector<Segment>> phases;  ///< of all launches; their k-th phases run together
+    bool worth_sharing = true;
     std::int64_t bytes = 0;  ///< copy, feed
     std::int64_t count = 0;  ///< loop
     bool bounded_by_run = false;
@@ -60,8 +68,11 @@ class Executor {
   bool run_body(const Body& body, std::int64_t number);
   bool run_loop(const Operation& loop, std::int64_t number);
   bool may_go_on(const Body& body) const;
+  void bind_launches(const plan::Step& step, std::span<void* const> addresses,
+                     Operation& operation) const;
   void launch(const Operation& operation);
-  void launch_phases(const Operation& operation);
+  void launch_timed(const Operation& operation);
+  void run_phase(std::span<const Segment> segments, bool share);
 
   const plan::Plan& plan_;
   const PlanInfo& info_;

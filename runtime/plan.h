@@ -60,7 +60,7 @@ struct Receiver {
   std::int64_t every = 1;
 };
 
-enum class StepKind : std::uint8_t { launch, copy, loop, feed, receive };
+enum class StepKind : std::uint8_t { launch, copy, loop, feed, receive, together };
 
 struct Step {
   StepKind kind = StepKind::launch;
@@ -68,7 +68,8 @@ struct Step {
   std::vector<std::uint32_t> buffers;  ///< launch: arguments; copy: {from, to}; feed: {to};
                                        ///< receive: sources; loop: {index buffer, i64 scalar}
   std::int64_t count = 0;              ///< loop
-  std::vector<Step> body;              ///< loop
+  std::vector<Step> body;              ///< loop; together: launches that do not depend on each
+                                       ///< other, run as one
 };
 
 struct Plan {

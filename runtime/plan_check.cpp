@@ -175,7 +175,8 @@ class Checker {
           fail("{}: buffer {} of {}", where, buffer, plan_.buffers.size());
         }
       }
-      if (step.kind != plan::StepKind::loop && !step.body.empty()) fail("{}: has a body", where);
+      const bool nests = step.kind == plan::StepKind::loop || step.kind == plan::StepKind::together;
+      if (!nests && !step.body.empty()) fail("{}: has a body", where);
       switch (step.kind) {
         case plan::StepKind::launch:
           if (step.index >= plan_.kernels.size()) {
@@ -190,6 +191,12 @@ class Checker {
           continue;
         case plan::StepKind::receive:
           check_receive(step, where, repeated, executions);
+          continue;
+        case plan::StepKind::together:
+          for (const plan::Step& part : step.body) {
+            if (part.kind != plan::StepKind::launch) fail("{}: not all of it are launches", where);
+          }
+          check_steps(step.body, where.substr(5) + ".", repeated, executions, depth);
           continue;
         case plan::StepKind::loop: {
           check_loop(step, where);

@@ -12,14 +12,15 @@
 
 namespace weft::runtime {
 
-// The protocol. run() writes job_, makes epoch_ odd, works along, makes epoch_ even and waits until
-// active_ is 0. A worker adds itself to active_ and then looks whether epoch_ is odd; only if so
-// may it touch job_. In the single order of these operations either the worker's look comes before
-// the closing, and then run() sees it in active_ and waits; or the worker sees the job closed and
-// keeps off. So nobody waits for a worker that wakes too late to help.
+// The protocol. run() writes the job, makes epoch_ odd, works along, makes epoch_ even and waits
+// until active_ is 0. A worker adds itself to active_ and then looks whether epoch_ is odd; only if
+// so may it touch the job. In the single order of these operations either the worker's look comes
+// before the closing, and then run() sees it in active_ and waits; or the worker sees the job
+// closed and keeps off. So nobody waits for a worker that wakes too late to help.
 
 ThreadPool::ThreadPool(int threads, std::int64_t scratch_bytes) {
   scratch_.reserve(static_cast<std::size_t>(threads));
+  shares_ = std::vector<Share>(static_cast<std::size_t>(threads));
   for (int i = 0; i < threads; ++i) scratch_.emplace_back(align_up(scratch_bytes));
   // With more workers than cores a spinning one takes the core that another needs.
   if (static_cast<unsigned>(threads) <= std::thread::hardware_concurrency()) spin_ = spin_time;
@@ -68,21 +69,51 @@ void ThreadPool::work(std::size_t worker) {
   }
 }
 
-void ThreadPool::take_chunks(std::size_t worker) {
-  const Job job = job_;
-  void* scratch = scratch_[worker].data();
-  for (;;) {
-    const std::int64_t begin = next_.fetch_add(job.chunk, std::memory_order_relaxed);
-    if (begin >= job.grid) return;
-    job.phase(job.arguments, scratch, begin, std::min(begin + job.chunk, job.grid));
+std::int64_t ThreadPool::chunk_size(const Segment& segment) const {
+  // Several chunks a worker, so that one that is late or slow does not hold up the others.
+  return std::max<std::int64_t>(1, segment.grid / (8 * threads()));
+}
+
+void ThreadPool::run_chunk(std::int64_t chunk, void* scratch) const {
+  for (const Segment& segment : segments_) {
+    const std::int64_t size = chunk_size(segment);
+    const std::int64_t chunks = (segment.grid + size - 1) / size;
+    if (chunk >= chunks) {
+      chunk -= chunks;
+      continue;
+    }
+    const std::int64_t begin = chunk * size;
+    segment.phase(segment.arguments, scratch, begin, std::min(begin + size, segment.grid));
+    return;
   }
 }
 
-void ThreadPool::run(PhaseFunction phase, void* const* arguments, std::int64_t grid) {
-  if (grid <= 1 || workers_.empty()) return run_alone(phase, arguments, grid);
-  // Several chunks a worker, so that one that is late or slow does not hold up the others.
-  job_ = {phase, arguments, grid, std::max<std::int64_t>(1, grid / (8 * threads()))};
-  next_.store(0, std::memory_order_relaxed);
+void ThreadPool::take_chunks(std::size_t worker) {
+  void* scratch = scratch_[worker].data();
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
+    Share& share = shares_[(worker + i) % shares_.size()];
+    for (;;) {
+      const std::int64_t chunk = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (chunk >= share.end) break;
+      run_chunk(chunk, scratch);
+    }
+  }
+}
+
+void ThreadPool::run(std::span<const Segment> segments) {
+  std::int64_t chunks = 0;
+  for (const Segment& segment : segments) {
+    const std::int64_t size = chunk_size(segment);
+    chunks += (segment.grid + size - 1) / size;
+  }
+  if (chunks <= 1 || workers_.empty()) return run_alone(segments);
+  segments_ = segments;
+  const auto workers = static_cast<std::int64_t>(shares_.size());
+  for (std::int64_t i = 0; i < workers; ++i) {
+    Share& share = shares_[static_cast<std::size_t>(i)];
+    share.next.store(i * chunks / workers, std::memory_order_relaxed);
+    share.end = (i + 1) * chunks / workers;
+  }
   epoch_.fetch_add(1);
   if (sleepers_.load() > 0) epoch_.notify_all();
   take_chunks(0);
@@ -91,8 +122,12 @@ void ThreadPool::run(PhaseFunction phase, void* const* arguments, std::int64_t g
   while (!spin_until(done, spin_)) std::this_thread::yield();
 }
 
-void ThreadPool::run_alone(PhaseFunction phase, void* const* arguments, std::int64_t grid) {
-  if (grid > 0) phase(arguments, scratch_[0].data(), 0, grid);
+void ThreadPool::run_alone(std::span<const Segment> segments) {
+  for (const Segment& segment : segments) {
+    if (segment.grid > 0) {
+      segment.phase(segment.arguments, scratch_[0].data(), 0, segment.grid);
+    }
+  }
 }
 
 namespace {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <system_error>
 #include <utility>
 
@@ -67,7 +68,12 @@ void Failure::rethrow() const {
   if (exception) std::rethrow_exception(exception);
 }
 
-FeederChannel::FeederChannel(const plan::Feeder& feeder) : bytes_(feeder.type.bytes()) {}
+FeederChannel::FeederChannel(const plan::Feeder& feeder) : bytes_(feeder.type.bytes()) {
+  constexpr std::int64_t ring_bytes = std::int64_t{256} << 10;
+  constexpr std::int64_t most_slots = 32;
+  const std::int64_t slots = ring_bytes / std::max<std::int64_t>(bytes_, 1);
+  slots_.resize(static_cast<std::size_t>(std::clamp<std::int64_t>(slots, 2, most_slots)));
+}
 
 void FeederChannel::start(std::int64_t first, std::int64_t last, bool synchronous) {
   for (AlignedBuffer& buffer : slots_) {
@@ -91,7 +97,10 @@ void FeederChannel::call_fill(std::int64_t iteration) {
 
 void FeederChannel::fill_all(std::int64_t first, std::int64_t last) noexcept {
   for (std::int64_t i = first; i < last; ++i) {
-    signal_.wait([&] { return stopping_.load() || i - released_.load() < 2; });
+    const auto slots = static_cast<std::int64_t>(slots_.size());
+    const auto room = [&] { return slots - (i - released_.load()); };
+    // Once the ring is full, it is worth waking for when half of it is free.
+    if (room() < 1) signal_.wait([&] { return stopping_.load() || room() >= slots / 2; });
     if (stopping_.load()) return;
     try {
       call_fill(i);
@@ -120,7 +129,8 @@ void FeederChannel::await(std::int64_t iteration) {
 void FeederChannel::release(std::int64_t iteration) {
   if (synchronous_) return;
   released_.store(iteration + 1);
-  signal_.post();
+  const auto slots = static_cast<std::int64_t>(slots_.size());
+  if (filled_.load() - (iteration + 1) <= slots / 2) signal_.post();
 }
 
 void FeederChannel::stop() noexcept {

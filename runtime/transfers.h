@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -57,7 +56,8 @@ class Failure {
   std::atomic<bool> any_{false};
 };
 
-/// Runs a feeder's function ahead of need into two buffers, in order of iteration.
+/// Runs a feeder's function ahead of need, in order of iteration, into a ring of buffers: two, or
+/// more where they are small, so that its thread wakes for several iterations at a time.
 class FeederChannel {
  public:
   explicit FeederChannel(const plan::Feeder& feeder);
@@ -76,13 +76,13 @@ class FeederChannel {
 
  private:
   const AlignedBuffer& slot(std::int64_t iteration) const {
-    return slots_[static_cast<std::size_t>(iteration % 2)];
+    return slots_[static_cast<std::size_t>(iteration) % slots_.size()];
   }
   void call_fill(std::int64_t iteration);
   void fill_all(std::int64_t first, std::int64_t last) noexcept;
 
   std::int64_t bytes_;
-  std::array<AlignedBuffer, 2> slots_;
+  std::vector<AlignedBuffer> slots_;
   bool synchronous_ = false;
   unsigned int float_mode_ = 0;            ///< the caller's, for fill() on its thread
   std::atomic<std::int64_t> filled_{0};    ///< iterations below are filled

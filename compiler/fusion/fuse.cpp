@@ -10,6 +10,7 @@
 #include <unordered_set>
 
 #include "compiler/fusion/order.h"
+#include "compiler/fusion/segments.h"
 
 namespace weft::compiler {
 
@@ -549,7 +550,7 @@ class RegionFuser {
           fused_.groups.pop_back();
           continue;
         }
-        item.group = &group;
+        item.groups.push_back(&group);
         item.reads = group.inputs;
         item.writes = group.outputs;
       }
@@ -557,6 +558,7 @@ class RegionFuser {
     }
     for (auto& entry : items) out.items.push_back(std::move(entry.second));
     order_items(out);
+    if (enabled_) merge_segments(out);
     return out;
   }
 

@@ -27,10 +27,10 @@ struct Group {
 
 struct FusedRegion;
 
-/// One thing to execute: a kernel, or a node that is not a kernel (loop, feeder, receiver,
-/// state_write).
+/// One thing to execute: a kernel, several that do not depend on each other (a segmented kernel),
+/// or a node that is not a kernel (loop, feeder, receiver, state_write).
 struct Item {
-  Group* group = nullptr;
+  std::vector<Group*> groups;
   const ir::Node* node = nullptr;
   std::unique_ptr<FusedRegion> body;  ///< of a loop
   std::vector<ir::Value> reads;       ///< of memory; a loop's include what its body captures

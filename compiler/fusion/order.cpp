@@ -34,13 +34,12 @@ std::vector<Update> updates_of(const Region& region) {
 
 namespace {
 
-class Order {
+class Edges {
  public:
-  explicit Order(FusedRegion& region) : region_(region), size_(region.items.size()) {
-    successors_.resize(size_);
-  }
+  explicit Edges(const FusedRegion& region)
+      : region_(region), size_(region.items.size()), successors_(size_) {}
 
-  void run() {
+  std::vector<std::set<std::size_t>> run() && {
     for (std::size_t i = 0; i < size_; ++i) {
       for (Value v : region_.items[i].writes) writer_[key(v)] = i;
     }
@@ -52,7 +51,7 @@ class Order {
       }
     }
     add_write_after_read();
-    sort();
+    return std::move(successors_);
   }
 
  private:
@@ -90,37 +89,7 @@ class Order {
     }
   }
 
-  void sort() {
-    std::vector<std::size_t> waiting(size_, 0);
-    for (const auto& next : successors_) {
-      for (std::size_t s : next) ++waiting[s];
-    }
-    // Feeders first: an exception of theirs must come before any kernel of the iteration.
-    const auto priority = [&](std::size_t i) {
-      const Item& item = region_.items[i];
-      const bool feeder = item.node != nullptr && item.node->is("feeder");
-      return std::pair<int, std::size_t>(feeder ? 0 : 1, i);
-    };
-    std::priority_queue<std::pair<int, std::size_t>, std::vector<std::pair<int, std::size_t>>,
-                        std::greater<>>
-        ready;
-    for (std::size_t i = 0; i < size_; ++i) {
-      if (waiting[i] == 0) ready.push(priority(i));
-    }
-    std::vector<Item> sorted;
-    while (!ready.empty()) {
-      const std::size_t i = ready.top().second;
-      ready.pop();
-      for (std::size_t next : successors_[i]) {
-        if (--waiting[next] == 0) ready.push(priority(next));
-      }
-      sorted.push_back(std::move(region_.items[i]));
-    }
-    if (sorted.size() != size_) throw std::logic_error("fusion made a cycle of kernels");
-    region_.items = std::move(sorted);
-  }
-
-  FusedRegion& region_;
+  const FusedRegion& region_;
   std::size_t size_;
   std::vector<std::set<std::size_t>> successors_;
   std::map<Key, std::size_t> writer_;
@@ -129,6 +98,40 @@ class Order {
 
 }  // namespace
 
-void order_items(FusedRegion& region) { Order(region).run(); }
+std::vector<std::set<std::size_t>> dependences(const FusedRegion& region) {
+  return Edges(region).run();
+}
+
+void order_items(FusedRegion& region) {
+  const std::size_t size = region.items.size();
+  const std::vector<std::set<std::size_t>> successors = dependences(region);
+  std::vector<std::size_t> waiting(size, 0);
+  for (const auto& next : successors) {
+    for (std::size_t s : next) ++waiting[s];
+  }
+  // Feeders first: an exception of theirs must come before any kernel of the iteration.
+  const auto priority = [&](std::size_t i) {
+    const Item& item = region.items[i];
+    const bool feeder = item.node != nullptr && item.node->is("feeder");
+    return std::pair<int, std::size_t>(feeder ? 0 : 1, i);
+  };
+  std::priority_queue<std::pair<int, std::size_t>, std::vector<std::pair<int, std::size_t>>,
+                      std::greater<>>
+      ready;
+  for (std::size_t i = 0; i < size; ++i) {
+    if (waiting[i] == 0) ready.push(priority(i));
+  }
+  std::vector<Item> sorted;
+  while (!ready.empty()) {
+    const std::size_t i = ready.top().second;
+    ready.pop();
+    for (std::size_t next : successors[i]) {
+      if (--waiting[next] == 0) ready.push(priority(next));
+    }
+    sorted.push_back(std::move(region.items[i]));
+  }
+  if (sorted.size() != size) throw std::logic_error("fusion made a cycle of kernels");
+  region.items = std::move(sorted);
+}
 
 }  // namespace weft::compiler

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <set>
 #include <vector>
 
 #include "compiler/fusion/fuse.h"
@@ -18,5 +20,9 @@ std::vector<Update> updates_of(const ir::Region& region);
 /// program; readers of a value that is updated come before the writer of its successor where that
 /// makes no cycle, so that the update can be in place.
 void order_items(FusedRegion& region);
+
+/// For each item, those that must come after it: readers of what it writes, and writers of a
+/// value's successor that order_items() has put behind the value's readers.
+std::vector<std::set<std::size_t>> dependences(const FusedRegion& region);
 
 }  // namespace weft::compiler

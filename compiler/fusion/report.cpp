@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 #include <unordered_map>
+
+#include "compiler/fusion/cost.h"
 
 namespace weft::compiler {
 namespace {
@@ -180,34 +181,6 @@ std::string line(const Group& group, const Node& node) {
                      fmt::join(operands, ", "), node.results[0].text());
 }
 
-std::int64_t operations(const Group& group) {
-  double total = 0;
-  for (const Node* node : group.members) {
-    const auto elements = static_cast<double>(node->results[0].elements());
-    if (node->is("dot")) {
-      double depth = 1;
-      for (std::int64_t axis : node->attributes.integers("lhs_contract")) {
-        depth *= static_cast<double>(node->operand_type(0).shape[static_cast<int>(axis)]);
-      }
-      total += 2 * elements * depth * (is_complex(node->results[0].dtype) ? 4 : 1);
-    } else if (node->op->pattern == Pattern::fft) {
-      // 5 n log2 n for a complex transform, half of it for a real one: the convention of FFTW.
-      const auto axis = static_cast<int>(node->attributes.integer("axis"));
-      const bool real = node->is("rfft") || node->is("irfft");
-      const auto n = static_cast<double>(real ? node->attributes.integer("length")
-                                              : node->results[0].shape[axis]);
-      const double lines =
-          elements / std::max<double>(1, static_cast<double>(node->results[0].shape[axis]));
-      total += lines * (real ? 2.5 : 5.0) * n * std::log2(std::max(2.0, n));
-    } else if (node->op->pattern == Pattern::reduction) {
-      total += static_cast<double>(node->operand_type(0).elements());
-    } else if (node->op->pattern != Pattern::movement) {
-      total += elements * ops::row(*node).cost;
-    }
-  }
-  return static_cast<std::int64_t>(total);
-}
-
 std::string si(std::int64_t value) {
   const char* units[] = {"", "K", "M", "G", "T"};
   auto v = static_cast<double>(value);
@@ -243,6 +216,13 @@ class Printer {
     put(depth, fmt::format("}} -> {}", fmt::join(r.outputs, ", ")));
   }
 
+  void kernels(const Item& item, int depth) {
+    if (item.groups.size() == 1) return kernel(*item.groups[0], depth);
+    put(depth, fmt::format("segmented {{  // {} kernels, one launch", item.groups.size()));
+    for (const Group* group : item.groups) kernel(*group, depth + 1);
+    put(depth, "}");
+  }
+
   void region(const FusedRegion& region, int depth) {
     for (const Node* node : region.region->nodes) {
       if (!is_source(*node)) continue;
@@ -251,8 +231,8 @@ class Printer {
                              node->op->name, name, node->results[0].text()));
     }
     for (const Item& item : region.items) {
-      if (item.group != nullptr) {
-        kernel(*item.group, depth);
+      if (!item.groups.empty()) {
+        kernels(item, depth);
         continue;
       }
       const Node& node = *item.node;
@@ -314,15 +294,12 @@ KernelReport report(const Group& group) {
   if (r.lines.empty()) {
     for (const Node* node : group.members) r.lines.push_back(line(group, *node));
   }
-  for (Value v : group.inputs) {
-    r.inputs.push_back(value_name(v));
-    r.bytes_read += v.type().bytes();
-  }
-  for (Value v : group.outputs) {
-    r.outputs.push_back(value_name(v));
-    r.bytes_written += v.type().bytes();
-  }
-  r.operations = operations(group);
+  for (Value v : group.inputs) r.inputs.push_back(value_name(v));
+  for (Value v : group.outputs) r.outputs.push_back(value_name(v));
+  const Cost cost = cost_of(group);
+  r.bytes_read = cost.bytes_read;
+  r.bytes_written = cost.bytes_written;
+  r.operations = cost.operations;
   return r;
 }
 

@@ -141,6 +141,10 @@ class Planner {
     return fused.items.size();
   }
 
+  static bool contains(const std::vector<Value>& values, Value value) {
+    return std::find(values.begin(), values.end(), value) != values.end();
+  }
+
   static bool takes(const std::vector<Placement>& placements, Value value) {
     return std::any_of(placements.begin(), placements.end(),
                        [&](const Placement& p) { return p.new_value == value; });
@@ -160,9 +164,12 @@ class Planner {
       const auto reads = std::count(item.reads.begin(), item.reads.end(), old_value);
       if (reads == 0) continue;
       if (i > writer) return false;
-      if (item.group != nullptr) {
-        for (std::size_t k = 0; k < item.group->inputs.size(); ++k) {
-          if (item.group->inputs[k] == old_value && !item.group->identity[k]) return false;
+      if (!item.groups.empty()) {
+        for (const Group* group : item.groups) {
+          const bool writes = contains(group->outputs, placement.new_value);
+          for (std::size_t k = 0; k < group->inputs.size(); ++k) {
+            if (group->inputs[k] == old_value && !(writes && group->identity[k])) return false;
+          }
         }
       } else {
         // A loop may carry it on in the same memory if nothing in its body reads the old value.
@@ -175,10 +182,10 @@ class Planner {
     }
     // A feeder or another loop's result cannot be written anywhere else.
     const Item& item = fused.items[writer];
-    if (item.group == nullptr && item.node->is("loop")) {
+    if (item.groups.empty() && item.node->is("loop")) {
       return item.node->operands[placement.new_value.index] == old_value;
     }
-    return item.group != nullptr;
+    return !item.groups.empty();
   }
 
   /// What a loop carries for a state, or for a carried argument of the loop around it, is in that
@@ -253,7 +260,7 @@ class Planner {
     const std::vector<Placement> copies = assign_placements(fused);
     for (const Item& item : fused.items) {
       ++time_;
-      if (item.group != nullptr) {
+      if (!item.groups.empty()) {
         launch(item, steps);
       } else if (item.node->is("loop")) {
         loop(fused, item, steps);
@@ -294,12 +301,23 @@ class Planner {
   }
 
   void launch(const Item& item, std::vector<plan::Step>& steps) {
+    if (item.groups.size() == 1) {
+      steps.push_back(launch(*item.groups[0]));
+      return;
+    }
+    plan::Step step;
+    step.kind = plan::StepKind::together;
+    for (const Group* group : item.groups) step.body.push_back(launch(*group));
+    steps.push_back(std::move(step));
+  }
+
+  plan::Step launch(const Group& group) {
     plan::Step step;
     step.kind = plan::StepKind::launch;
-    const std::size_t number = number_.at(item.group);
+    const std::size_t number = number_.at(&group);
     step.index = static_cast<std::uint32_t>(number);
-    for (Value v : item.group->inputs) step.buffers.push_back(buffer(v));
-    for (Value v : item.group->outputs) {
+    for (Value v : group.inputs) step.buffers.push_back(buffer(v));
+    for (Value v : group.outputs) {
       if (buffers_.count(key(v)) == 0) buffers_[key(v)] = new_temporary(v.type());
       step.buffers.push_back(buffer(v));
     }
@@ -308,7 +326,7 @@ class Planner {
       step.buffers.push_back(new_temporary(bytes));
     }
     for (std::uint32_t b : step.buffers) touch(b);
-    steps.push_back(std::move(step));
+    return step;
   }
 
   void feed(const Node& node, std::vector<plan::Step>& steps) {

@@ -391,14 +391,14 @@ std::atomic<std::int64_t> kernels_done{0};
 /// Holds the first iteration until the feeder is at the next two: these are filled ahead.
 void wait_for_fills(void* const*, void*, std::int64_t, std::int64_t) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  const std::int64_t wanted = std::min<std::int64_t>(kernels_done.load() + 3, 20);
+  const std::int64_t wanted = std::min<std::int64_t>(kernels_done.load() + 3, 100);
   while (fills_begun.load() < wanted && std::chrono::steady_clock::now() < end) {
     std::this_thread::yield();
   }
   ++kernels_done;
 }
 
-TEST(TransferThreads, FeedersFillTwoAheadAndNoMore) {
+TEST(TransferThreads, FeedersOfSmallTensorsFillAheadWithinTheirRing) {
   Training training;
   auto& body = training.b.plan.steps[0].body;
   const auto k = training.b.kernel("wait", 1, wait_for_fills);
@@ -413,10 +413,11 @@ TEST(TransferThreads, FeedersFillTwoAheadAndNoMore) {
     furthest = std::max(furthest, iteration - kernels_done.load());
     put(to, value_of(iteration));
   });
-  executable.run();
-  EXPECT_EQ(furthest, 2);
-  EXPECT_EQ(fills_begun.load(), 20);
-  EXPECT_EQ(training.sum(), sum_below(20));
+  executable.run(0, 100);
+  EXPECT_GE(furthest, 2);
+  EXPECT_LE(furthest, 32);
+  EXPECT_EQ(fills_begun.load(), 100);
+  EXPECT_EQ(training.sum(), sum_below(100));
 }
 
 TEST(TransferThreads, ASlowReceiverLosesNothingAndBoundsTheQueue) {
