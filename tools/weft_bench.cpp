@@ -26,6 +26,7 @@ using bench::Benchmark;
 using bench::Row;
 
 constexpr std::array benchmarks{
+    Benchmark{"gemm", "matrix products: GFLOP/s beside oneDNN", bench::gemm},
     Benchmark{"sigmoid_mlp", "a training loop that is all overhead: kernels and us an iteration",
               bench::sigmoid_mlp},
 };

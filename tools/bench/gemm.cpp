@@ -1,0 +1,311 @@
+#include <fmt/format.h>
+#include <weft/weft.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "compiler/ir/error.h"
+#include "tools/bench/bench.h"
+#include "tools/bench/measure.h"
+
+#ifdef WEFT_WITH_DNNL
+#include <omp.h>
+
+#include <oneapi/dnnl/dnnl.hpp>
+#endif
+
+/// Matrix products beside oneDNN's matmul primitive. Both read the same plain row-major tensors;
+/// oneDNN's primitive is made once, outside of timing.
+namespace weft::bench {
+namespace {
+
+/// y [batch, m, n] = x [batch, m, k] w [batch, k, n]; a transposed operand is stored with its last
+/// two axes exchanged. Batch 0: matrices.
+struct Case {
+  const char* remark;
+  std::int64_t batch;
+  std::int64_t m, n, k;
+  bool x_transposed = false;
+  bool w_transposed = false;
+
+  double operations() const {
+    return 2.0 * static_cast<double>(std::max<std::int64_t>(batch, 1)) * static_cast<double>(m) *
+           static_cast<double>(n) * static_cast<double>(k);
+  }
+  std::string text() const {
+    std::string shape = fmt::format("{}x{}x{}", m, n, k);
+    if (batch > 0) shape = fmt::format("{} of {}", batch, shape);
+    if (x_transposed || w_transposed) {
+      shape += fmt::format(" {}{}", x_transposed ? 't' : 'n', w_transposed ? 't' : 'n');
+    }
+    return *remark != '\0' ? fmt::format("{} ({})", shape, remark) : shape;
+  }
+};
+
+struct Family {
+  const char* name;
+  DType dtype;
+  bool fused;  ///< silu(product + bias)
+  std::vector<Case> cases;
+};
+
+std::vector<Family> families() {
+  std::vector<Family> all(3);
+  all[0] = {"f32",
+            DType::f32,
+            false,
+            {{"", 0, 128, 128, 128},
+             {"", 0, 256, 256, 256},
+             {"", 0, 512, 512, 512},
+             {"", 0, 768, 768, 768},
+             {"", 0, 1024, 1024, 1024},
+             {"", 0, 2048, 2048, 2048},
+             {"", 0, 255, 255, 255},
+             {"", 0, 512, 512, 512, false, true},
+             {"", 0, 512, 512, 512, true, false},
+             {"", 0, 1024, 1024, 1024, false, true},
+             {"", 0, 1024, 1024, 1024, true, false},
+             {"", 0, 255, 255, 255, true, true},
+             {"tall", 0, 8192, 64, 256},
+             {"wide", 0, 64, 8192, 256},
+             {"deep", 0, 64, 64, 8192},
+             {"batched", 16, 128, 128, 128},
+             {"batched", 64, 32, 32, 64},
+             {"batched", 8, 512, 64, 512},
+             {"2 rows", 0, 2, 255, 255},
+             {"2 rows", 0, 2, 255, 255, false, true},
+             {"2 rows", 0, 2, 1024, 1024},
+             {"2 rows", 0, 2, 1024, 1024, false, true},
+             {"1 row", 0, 1, 1024, 1024},
+             {"layer", 0, 2048, 768, 256, false, true},
+             {"layer", 0, 2048, 256, 768, false, true},
+             {"layer", 0, 2048, 256, 256, false, true},
+             {"layer", 0, 2048, 1024, 256, false, true},
+             {"gradient of rows", 0, 2048, 256, 768},
+             {"gradient of rows", 0, 2048, 768, 256},
+             {"gradient of rows", 0, 2048, 256, 1024},
+             {"gradient of weights", 0, 256, 768, 2048, true, false},
+             {"gradient of weights", 0, 768, 256, 2048, true, false},
+             {"gradient of weights", 0, 256, 256, 2048, true, false},
+             {"gradient of weights", 0, 1024, 256, 2048, true, false}}};
+  const std::vector<Case> few = {{"", 0, 256, 256, 256},
+                                 {"", 0, 512, 512, 512},
+                                 {"", 0, 1024, 1024, 1024},
+                                 {"", 0, 255, 255, 255},
+                                 {"2 rows", 0, 2, 255, 255, false, true},
+                                 {"2 rows", 0, 2, 1024, 1024},
+                                 {"layer", 0, 2048, 768, 256, false, true},
+                                 {"layer", 0, 2048, 256, 768, false, true},
+                                 {"layer", 0, 2048, 1024, 256}};
+  all[1] = {"f32 bias silu", DType::f32, true, few};
+  all[2] = {"bf16", DType::bf16, false, few};
+  all[2].cases.push_back({"gradient of weights", 0, 256, 768, 2048, true, false});
+  all[2].cases.push_back({"", 0, 2048, 2048, 2048});
+  return all;
+}
+
+Shape with_batch(std::int64_t batch, std::int64_t rows, std::int64_t columns) {
+  if (batch == 0) return {rows, columns};
+  return {batch, rows, columns};
+}
+
+/// weft's side: x and w (and bias) in State, the product to y.
+Executable make_weft(State& state, const Family& family, const Case& c, int threads) {
+  const Program program = trace(
+      state,
+      [&] {
+        const auto operand = [&](const char* name, std::int64_t rows, std::int64_t columns,
+                                 bool transposed) {
+          const Shape shape =
+              transposed ? with_batch(c.batch, columns, rows) : with_batch(c.batch, rows, columns);
+          const Tensor x = weft::state(name, shape, family.dtype, init::uniform(-1, 1));
+          return transposed ? transpose(x) : x;
+        };
+        Tensor y =
+            matmul(operand("x", c.m, c.k, c.x_transposed), operand("w", c.k, c.n, c.w_transposed));
+        if (family.fused) {
+          y = silu(y + weft::state("bias", {c.n}, family.dtype, init::uniform(-1, 1)));
+        }
+        assign(weft::state("y", with_batch(c.batch, c.m, c.n), family.dtype), y);
+      },
+      "gemm");
+  CompileOptions options;
+  options.threads = threads;
+  return program.compile(options);
+}
+
+/// Threads of the peer's runtime spin for milliseconds after their work, and weft's for some
+/// microseconds: each side begins when the other's are asleep, with caches and threads of its own
+/// warm.
+Work rested(std::function<void(std::int64_t count)> work) {
+  const Work measured = timed(work);
+  return [work = std::move(work), measured](std::int64_t count) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(12));
+    work(1);
+    return measured(count);
+  };
+}
+
+#ifdef WEFT_WITH_DNNL
+
+std::string peer_name() {
+  const dnnl_version_t* version = dnnl_version();
+  return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
+}
+
+class Peer {
+ public:
+  Peer(State& state, const Family& family, const Case& c, int threads)
+      : engine_(dnnl::engine::kind::cpu, 0),
+        stream_(engine_),
+        result_(static_cast<std::size_t>(state.type("y").bytes())) {
+    omp_set_num_threads(threads);
+    const auto type =
+        family.dtype == DType::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+    const auto describe = [&](std::int64_t rows, std::int64_t columns, bool transposed) {
+      dnnl::memory::dims extents{rows, columns};
+      dnnl::memory::dims strides{transposed ? 1 : columns, transposed ? rows : 1};
+      if (c.batch > 0) {
+        extents.insert(extents.begin(), c.batch);
+        strides.insert(strides.begin(), rows * columns);
+      }
+      return dnnl::memory::desc(extents, type, strides);
+    };
+    const dnnl::memory::desc x = describe(c.m, c.k, c.x_transposed);
+    const dnnl::memory::desc w = describe(c.k, c.n, c.w_transposed);
+    const dnnl::memory::desc y = describe(c.m, c.n, false);
+    dnnl::primitive_attr attributes;
+    if (family.fused) {
+      dnnl::post_ops after;
+      after.append_eltwise(1.0F, dnnl::algorithm::eltwise_swish, 1.0F, 0.0F);
+      attributes.set_post_ops(after);
+      const dnnl::memory::desc bias({1, c.n}, type, dnnl::memory::format_tag::ab);
+      primitive_ = dnnl::matmul({{x, w, bias, y}, attributes, engine_});
+      memories_[DNNL_ARG_BIAS] = dnnl::memory(bias, engine_, state.bytes("bias").data());
+    } else {
+      primitive_ = dnnl::matmul({{x, w, y}, attributes, engine_});
+    }
+    memories_[DNNL_ARG_SRC] = dnnl::memory(x, engine_, state.bytes("x").data());
+    memories_[DNNL_ARG_WEIGHTS] = dnnl::memory(w, engine_, state.bytes("w").data());
+    memories_[DNNL_ARG_DST] = dnnl::memory(y, engine_, result_.data());
+  }
+
+  void run(std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) primitive_.execute(stream_, memories_);
+    stream_.wait();
+  }
+
+  std::vector<double> result(const Type& type) const {
+    std::vector<double> values(static_cast<std::size_t>(type.elements()));
+    to_doubles(type.dtype, result_.data(), type.elements(), values.data());
+    return values;
+  }
+
+ private:
+  struct Aligned {
+    explicit Aligned(std::size_t bytes) : memory(new(std::align_val_t{64}) std::byte[bytes]) {}
+    ~Aligned() { ::operator delete[](memory, std::align_val_t{64}); }
+    Aligned(const Aligned&) = delete;
+    Aligned& operator=(const Aligned&) = delete;
+    std::byte* data() const { return memory; }
+    std::byte* memory;
+  };
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  dnnl::matmul primitive_;
+  std::unordered_map<int, dnnl::memory> memories_;
+  Aligned result_;
+};
+
+double norm(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value * value;
+  return std::sqrt(sum);
+}
+
+/// Throws where the two sides differ by more than rounding explains. Each sums k products of
+/// relative error at most k epsilon in f32, in norm |x| |w| k epsilon; a 16-bit result is rounded
+/// by 2^-9 once more; silu's derivative is at most 1.1, and its own error a few units.
+void check(const State& state, const Case& c, const Peer& peer) {
+  const std::vector<double> actual = state.values("y");
+  const std::vector<double> expected = peer.result(state.type("y"));
+  std::vector<double> difference(actual.size());
+  for (std::size_t i = 0; i < actual.size(); ++i) difference[i] = actual[i] - expected[i];
+  const double sums = static_cast<double>(c.k + 4) * std::numeric_limits<float>::epsilon() *
+                      norm(state.values("x")) * norm(state.values("w"));
+  const double rounding = state.type("y").dtype == DType::bf16 ? 0x1p-9 : 0x1p-20;
+  const double bound = 2 * (1.1 * sums + rounding * norm(expected));
+  const double error = norm(difference);
+  if (!(error <= bound)) {
+    throw Error(fmt::format("{}: weft and {} differ by {:.3g} in norm, more than {:.3g}", c.text(),
+                            peer_name(), error, bound));
+  }
+}
+
+#endif
+
+/// The ratio, or 0 where there is no peer.
+double measure(const Settings& settings, const Report& report, const Family& family, const Case& c,
+               const std::string& name) {
+  State state;
+  Executable weft = make_weft(state, family, c, settings.threads);
+  weft.run(0, 1);
+  std::vector<Work> works{rested([&](std::int64_t count) { weft.run(0, count); })};
+  constexpr int turns = 11;
+#ifdef WEFT_WITH_DNNL
+  Peer peer(state, family, c, settings.threads);
+  peer.run(1);
+  check(state, c, peer);
+  works.push_back(rested([&](std::int64_t count) { peer.run(count); }));
+#endif
+  const Comparison comparison =
+      compare(works, settings.seconds / static_cast<double>(works.size() * (turns + 1)), turns);
+  const auto rate = [&](std::size_t i) {
+    return 1e-9 * c.operations() / comparison.timings[i].median;
+  };
+  Row row{"gemm", name, "rate", rate(0), "GFLOP/s", {}, {}};
+  double ratio = 0;
+#ifdef WEFT_WITH_DNNL
+  ratio = comparison.ratio(1);
+  row.peer = PeerValue{peer_name(), rate(1)};
+  row.ratio = ratio;
+#endif
+  report(row);
+  return ratio;
+}
+
+}  // namespace
+
+void gemm(const Settings& settings, const Report& report) {
+  for (const Family& family : families()) {
+    double logarithms = 0;
+    int count = 0;
+    for (const Case& c : family.cases) {
+      const std::string name = fmt::format("{} {}", family.name, c.text());
+      if (!settings.wants(name)) continue;
+      const double ratio = measure(settings, report, family, c, name);
+      if (ratio <= 0) continue;
+      logarithms += std::log(ratio);
+      ++count;
+    }
+    if (count == 0) continue;
+    const double mean = std::exp(logarithms / count);
+    Row row{"gemm",
+            fmt::format("{}, {} shapes", family.name, count),
+            "geometric mean",
+            mean,
+            "ratio",
+            {},
+            mean};
+    report(row);
+  }
+}
+
+}  // namespace weft::bench
