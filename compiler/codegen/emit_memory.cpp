@@ -1,5 +1,7 @@
 #include <llvm/IR/Constants.h>
 
+#include <algorithm>
+#include <bit>
 #include <numeric>
 #include <stdexcept>
 
@@ -288,6 +290,54 @@ bool Emitter::store_pair(const Statement& first, const Statement& second) {
   contiguous_store(even.buffer, index.scalar, pairs, widened(mask));
   wrote(bit(even.buffer));
   return true;
+}
+
+std::size_t Emitter::store_transposed(const loop::Block& block, std::size_t first) {
+  const Statement& head = *block[first];
+  // Without a condition, the active lanes are the first `active_`.
+  if (head.kind != loop::StatementKind::store || head.predicate || conditional_) return 0;
+  if (!std::has_single_bit(width_)) return 0;
+  const Lanes index = evaluate(head.index);
+  if (!index.affine() || index.stride < 2) return 0;
+  // As many as a vector register holds, and a power of 2.
+  const auto register_lanes = static_cast<std::size_t>(target_.vector_lanes(head.buffer->dtype));
+  const std::size_t most = std::min(register_lanes, static_cast<std::size_t>(index.stride));
+  std::size_t count = 1;
+  for (; count < most && first + count < block.size(); ++count) {
+    const Statement& next = *block[first + count];
+    if (next.kind != loop::StatementKind::store || next.predicate || next.buffer != head.buffer ||
+        !is_distance(head.index, next.index, static_cast<std::int64_t>(count)) ||
+        (mutable_buffers(next.value) & bit(head.buffer)) != 0) {
+      break;
+    }
+  }
+  count = std::bit_floor(count);
+  if (count < 2) return 0;
+  std::vector<Value*> rows;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Ex value = block[first + i]->value;
+    rows.push_back(arithmetic_.to_memory(head.buffer->dtype, vector(evaluate(value), value->type)));
+  }
+  // Row i meets row i + count / 2: after all rounds lane k of all rows is in a row.
+  unsigned lanes = width_;
+  while (rows.size() > 1) {
+    const std::size_t half = rows.size() / 2;
+    for (std::size_t i = 0; i < half; ++i) {
+      rows[i] = builder_.CreateShuffleVector(rows[i], rows[i + half], interleaved(lanes, true));
+    }
+    rows.resize(half);
+    lanes *= 2;
+  }
+  const auto piece = static_cast<unsigned>(count);
+  for (unsigned lane = 0; lane < active_; ++lane) {
+    Value* part =
+        builder_.CreateShuffleVector(rows[0], sequence(static_cast<int>(lane * piece), 1, piece));
+    const auto offset = static_cast<std::uint64_t>(index.stride) * lane;
+    contiguous_store(head.buffer, builder_.CreateAdd(index.scalar, builder_.getInt64(offset)), part,
+                     nullptr);
+  }
+  wrote(bit(head.buffer));
+  return count;
 }
 
 }  // namespace weft::compiler

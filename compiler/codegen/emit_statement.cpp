@@ -120,11 +120,13 @@ std::uint64_t Emitter::prepare(const loop::Block& block, const Statement* vector
 }
 
 void Emitter::block(const loop::Block& block) {
-  for (std::size_t i = 0; i < block.size(); ++i) {
+  for (std::size_t i = 0; i < block.size();) {
     if (width_ > 0 && i + 1 < block.size() && store_pair(*block[i], *block[i + 1])) {
-      ++i;
+      i += 2;
+    } else if (const std::size_t stored = width_ > 0 ? store_transposed(block, i) : 0; stored > 0) {
+      i += stored;
     } else {
-      statement(*block[i]);
+      statement(*block[i++]);
     }
   }
 }

@@ -151,6 +151,9 @@ class Emitter {
   void store(const loop::Statement& statement);
   /// Stores to 2i and 2i + 1 as one interleaved vector; false where the two are not such a pair.
   bool store_pair(const loop::Statement& first, const loop::Statement& second);
+  /// Stores to neighbouring elements whose lanes are apart, in whole pieces: the values are
+  /// transposed in registers. Returns how many statements from `first` on that took, or 0.
+  std::size_t store_transposed(const loop::Block& block, std::size_t first);
   llvm::Value* base(const loop::Buffer* buffer);
   llvm::Value* address(const loop::Buffer* buffer, llvm::Value* index);
   llvm::Value* addresses(const loop::Buffer* buffer, loop::Ex index, const Lanes& lanes);

@@ -16,9 +16,10 @@
 #include "tools/bench/measure.h"
 
 #ifdef WEFT_WITH_DNNL
-#include <omp.h>
-
 #include <oneapi/dnnl/dnnl.hpp>
+
+// Of the OpenMP runtime, whose header only its own compiler finds.
+extern "C" void omp_set_num_threads(int);
 #endif
 
 /// Matrix products beside oneDNN's matmul primitive. Both read the same plain row-major tensors;

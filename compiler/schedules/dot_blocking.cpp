@@ -1,0 +1,99 @@
+#include <algorithm>
+
+#include "compiler/schedules/dot_tiled.h"
+
+namespace weft::compiler {
+namespace {
+
+/// Bytes of a block's rows: they stay in a second-level cache of 1 MiB while strips of columns
+/// pass.
+constexpr std::int64_t rows_bytes = 384 << 10;
+/// Bytes of partial sums between chunks of the contracted axis.
+constexpr std::int64_t sums_bytes = 256 << 10;
+/// Contracted extent of a panel: a strip of f32 is then 256 KiB.
+constexpr std::int64_t longest_chunk = 2048;
+/// Blocks that a large product is cut into, so that a few threads end together.
+constexpr std::int64_t enough_blocks = 24;
+/// A block has this many tiles of rows where there are as many: each strip of columns comes from
+/// the third-level cache once a block.
+constexpr std::int64_t least_tiles = 4;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// The number of rows of a tile that wastes least: a step of the contracted axis takes a tile about
+/// rows * vectors multiply-adds, at least eight to hide their latency, and two for the rest.
+int best_tile(std::int64_t rows, int limit, int vectors) {
+  if (rows <= limit) return static_cast<int>(rows);
+  const auto cost = [&](std::int64_t tile) {
+    const std::int64_t rest = rows % tile;
+    const std::int64_t last = rest == 0 ? 0 : std::max<std::int64_t>(rest * vectors, 8) + 2;
+    return (rows / tile) * (tile * vectors + 2) + last;
+  };
+  int best = limit;
+  for (int tile = limit - 1; tile > limit / 2; --tile) {
+    if (cost(tile) < cost(best)) best = tile;
+  }
+  return best;
+}
+
+}  // namespace
+
+Blocking choose_blocking(const Product& p, const OperandLayout& rows, const OperandLayout& columns,
+                         const HostTarget& target) {
+  const Type& type = p.node->results[0];
+  const int lanes = target.vector_lanes(type.dtype);
+  const std::int64_t element = type.dtype == DType::f64 ? 8 : 4;
+  Blocking b;
+  // 32 registers hold 24 of sums, two of columns and a broadcast one; 16 hold 12.
+  int vectors = 2;
+  int limit = target.vector_bits >= 512 ? 12 : 6;
+  if (p.rows() <= limit / 2) {
+    vectors = 4;
+    limit /= 2;
+  }
+  while (vectors > 1 && lanes * vectors / 2 >= p.columns()) vectors /= 2;
+  if (vectors == 1) limit *= 2;
+  b.tile = best_tile(p.rows(), limit, vectors);
+  b.width = lanes * vectors;
+  const std::int64_t tiles = divide_up(p.rows(), b.tile);
+  const std::int64_t strips = divide_up(p.columns(), b.width);
+  const std::int64_t chunks = std::max<std::int64_t>(divide_up(p.depth(), longest_chunk), 1);
+  b.depth_chunk = p.depth();
+  if (chunks > 1) b.depth_chunk = divide_up(divide_up(p.depth(), chunks), lanes) * lanes;
+
+  // Broadcast loads of a tile walk along its rows. Rows that lie multiples of 2 KiB apart share the
+  // sets of the first-level cache; other than that, walking is as good as a panel, which pays off
+  // over several strips only.
+  const bool crowded = b.tile > 4 && rows.free_stride * element % 2048 == 0;
+  const bool direct_rows =
+      rows.plain && (strips <= 2 || (rows.depth_contiguous && !crowded) || p.depth() <= 4);
+  // A strip that few tiles read is not worth the copy.
+  const bool direct_columns = columns.plain && columns.free_contiguous && tiles <= 2;
+
+  const std::int64_t work = p.rows() * p.columns() * std::max<std::int64_t>(p.depth(), 8);
+  const std::int64_t batches = p.batches();
+  const std::int64_t wanted =
+      std::clamp<std::int64_t>(work * batches / product_block_work, 1, enough_blocks);
+  const std::int64_t tile_bytes = std::max<std::int64_t>(b.depth_chunk, 1) * b.tile * element;
+  const std::int64_t most = std::max<std::int64_t>(rows_bytes / tile_bytes, 1);
+  const std::int64_t balanced = divide_up(tiles, divide_up(wanted, batches));
+  b.tiles_per_block =
+      std::min({tiles, most, std::max<std::int64_t>(balanced, std::min(most, least_tiles))});
+  b.tiles_per_block = divide_up(tiles, divide_up(tiles, b.tiles_per_block));
+  const std::int64_t row_blocks = divide_up(tiles, b.tiles_per_block);
+  const std::int64_t column_blocks = std::min(strips, divide_up(wanted, batches * row_blocks));
+  b.strips_per_block = divide_up(strips, column_blocks);
+  if (chunks > 1) {
+    const std::int64_t strip_bytes = b.tiles_per_block * b.tile * b.width * element;
+    b.strips_per_block = std::clamp<std::int64_t>(sums_bytes / strip_bytes, 1, b.strips_per_block);
+  }
+  if (row_blocks == 1 && b.strips_per_block == strips) {
+    b.batches_per_block =
+        std::clamp<std::int64_t>(product_block_work / std::max<std::int64_t>(work, 1), 1, batches);
+  }
+  if (!direct_rows) b.rows = b.strips_per_block == strips ? Place::local : Place::shared;
+  if (!direct_columns) b.columns = row_blocks == 1 ? Place::local : Place::shared;
+  return b;
+}
+
+}  // namespace weft::compiler

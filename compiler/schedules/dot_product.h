@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "compiler/schedules/emitter.h"
+
+/// What the schedules of matrix products share: the product as matrices, and access to them.
+namespace weft::compiler {
+
+/// A dot as a batch of matrix products: rows of one operand by columns of the other.
+struct Product {
+  const ir::Node* node;
+  Shape batch, lhs_free, rhs_free, contracted;
+  std::vector<std::int64_t> lhs_batch, rhs_batch, lhs_contract, rhs_contract;
+  bool swapped = false;  ///< rows are the right operand's free axes
+
+  std::int64_t batches() const { return batch.elements(); }
+  std::int64_t rows() const { return (swapped ? rhs_free : lhs_free).elements(); }
+  std::int64_t columns() const { return (swapped ? lhs_free : rhs_free).elements(); }
+  std::int64_t depth() const { return contracted.elements(); }
+};
+
+Product analyse_product(const ir::Node& dot);
+
+/// How an operand lies in memory.
+struct OperandLayout {
+  bool plain = false;             ///< one load of the type that is computed with, no arithmetic
+  bool free_contiguous = false;   ///< neighbouring rows (columns) are neighbours in memory
+  bool depth_contiguous = false;  ///< neighbours along the contracted axis are
+  std::int64_t free_stride = 0;   ///< plain, in elements; 0 where it is not one number
+  std::int64_t depth_stride = 0;
+};
+
+/// Of the row operand, or the column operand.
+OperandLayout operand_layout(const Group& group, const Product& product, bool columns);
+
+/// Reads operands and writes results at flattened (batch, row, column, depth) positions.
+class ProductAccess {
+ public:
+  ProductAccess(GroupEmitter& emitter, const Product& product) : emitter_(emitter), p_(product) {}
+
+  /// Forgets what was computed for other positions: at the start of a loop's body.
+  void reset() { emitter_.reset(); }
+  ops::Element row_operand(loop::Ex batch, loop::Ex row, loop::Ex depth);
+  ops::Element column_operand(loop::Ex batch, loop::Ex column, loop::Ex depth);
+  void store(loop::Ex batch, loop::Ex row, loop::Ex column, const ops::Element& value);
+
+ private:
+  ops::Element read(bool lhs, loop::Ex batch, loop::Ex free, loop::Ex depth);
+
+  GroupEmitter& emitter_;
+  const Product& p_;
+};
+
+/// Work of one block, in multiply-adds: enough to be worth handing to another thread.
+inline constexpr std::int64_t product_block_work = 1 << 19;
+
+// The schedules, one in each file of their names.
+void schedule_dot_inner(GroupEmitter& emitter, const Product& product, const HostTarget& target);
+void schedule_dot_tiled(GroupEmitter& emitter, const Product& product, const HostTarget& target);
+
+}  // namespace weft::compiler

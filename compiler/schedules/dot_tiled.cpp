@@ -1,0 +1,393 @@
+#include "compiler/schedules/dot_tiled.h"
+
+#include <algorithm>
+#include <functional>
+
+/// Matrix products by register tiles: a few rows by vectors of columns stay in registers while the
+/// contracted axis runs. Operands that are costly to read in that order are packed into panels.
+namespace weft::compiler {
+namespace {
+
+using loop::Ex;
+using loop::Role;
+
+/// The index space of one operand's free axis, in panels of `size`: tiles of rows, strips of
+/// columns. A panel holds, for each step of the contracted axis, `size` neighbours.
+struct Panels {
+  bool columns;
+  std::int64_t total;  ///< rows or columns
+  std::int64_t size;
+  std::int64_t per_block;
+  OperandLayout layout;
+  Place place;
+  const loop::Buffer* buffer = nullptr;
+  std::int64_t offset = 0;  ///< of the panels in the buffer
+
+  std::int64_t count() const { return (total + size - 1) / size; }
+};
+
+class Tiled {
+ public:
+  Tiled(GroupEmitter& emitter, const Product& product, const HostTarget& target)
+      : emitter_(emitter),
+        a_(emitter.arena()),
+        b_(emitter.builder()),
+        p_(product),
+        access_(emitter, product),
+        scalar_(register_of(product.node->results[0].dtype)),
+        storage_(scalar_ == loop::Scalar::f64 ? DType::f64 : DType::f32),
+        lanes_(target.vector_lanes(product.node->results[0].dtype)) {
+    const OperandLayout rows = operand_layout(emitter.group(), p_, false);
+    const OperandLayout columns = operand_layout(emitter.group(), p_, true);
+    blocking_ = choose_blocking(p_, rows, columns, target);
+    rows_ = {false, p_.rows(), blocking_.tile, blocking_.tiles_per_block, rows, blocking_.rows};
+    columns_ = {true,    p_.columns(),     blocking_.width, blocking_.strips_per_block,
+                columns, blocking_.columns};
+  }
+
+  void run() {
+    make_buffers();
+    if (rows_.place == Place::shared || columns_.place == Place::shared) pack_shared();
+    const std::int64_t batches = p_.batches();
+    const Shape grid{divide_up(batches, blocking_.batches_per_block),
+                     divide_up(rows_.count(), rows_.per_block),
+                     divide_up(columns_.count(), columns_.per_block)};
+    b_.phase(grid.elements(), [&](Ex block) {
+      const std::vector<Ex> at = a_.delinearize(block, grid);
+      for_part(at[0], blocking_.batches_per_block, batches,
+               [&](Ex batch) { this->block(batch, at[1], at[2]); });
+    });
+  }
+
+ private:
+  using PanelBody = std::function<void(Ex panel, Ex local, std::int64_t count)>;
+
+  static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+  std::int64_t chunks() const {
+    return p_.depth() == 0 ? 1 : divide_up(p_.depth(), blocking_.depth_chunk);
+  }
+
+  void make_buffers() {
+    constexpr std::int64_t line = 64;
+    std::int64_t shared = 0;
+    for (Panels* panels : {&rows_, &columns_}) {
+      if (panels->place == Place::shared) {
+        panels->offset = shared;
+        shared +=
+            divide_up(p_.batches() * panels->count() * panels->size * p_.depth(), line) * line;
+      } else if (panels->place == Place::local) {
+        // Strips are packed one at a time, all tiles of a block at once.
+        const std::int64_t count = panels->columns ? 1 : panels->per_block;
+        panels->buffer = b_.kernel().local(
+            panels->columns ? "columns" : "rows", storage_,
+            std::max<std::int64_t>(count * panels->size * blocking_.depth_chunk, 1));
+      }
+    }
+    if (shared > 0) {
+      const loop::Buffer* workspace = emitter_.workspace(storage_, shared);
+      for (Panels* panels : {&rows_, &columns_}) {
+        if (panels->place == Place::shared) panels->buffer = workspace;
+      }
+    }
+    if (chunks() > 1) {
+      sums_ = b_.kernel().local(
+          "sums", storage_,
+          columns_.per_block * rows_.per_block * blocking_.tile * blocking_.width);
+    }
+  }
+
+  /// A serial loop over the part of [0, total) that belongs to one block.
+  void for_part(Ex block, std::int64_t part, std::int64_t total,
+                const std::function<void(Ex)>& body) {
+    if (part == 1) {
+      body(block);
+      return;
+    }
+    const Ex first = a_.mul(block, a_.integer(part));
+    if (total % part == 0) {
+      b_.loop(part, Role::serial, 1, [&](Ex i) { body(a_.add(first, i)); });
+      return;
+    }
+    const Ex extent =
+        a_.binary(loop::Binary::minimum, a_.integer(part), a_.sub(a_.integer(total), first));
+    b_.loop(extent, [&](Ex i) { body(a_.add(first, i)); });
+  }
+
+  /// `body` for the panels of one part: full ones in a loop, then the last one if it is smaller.
+  void for_panels(const Panels& panels, Ex part, std::int64_t per_part, const PanelBody& full_body,
+                  const PanelBody& rest_body) {
+    const std::int64_t full = panels.total / panels.size;
+    const std::int64_t rest = panels.total % panels.size;
+    const Ex first = a_.mul(part, a_.integer(per_part));
+    if (full > 0) {
+      const Ex extent = full % per_part == 0 && rest == 0
+                            ? a_.integer(per_part)
+                            : a_.binary(loop::Binary::minimum, a_.integer(per_part),
+                                        a_.sub(a_.integer(full), first));
+      b_.loop(extent, [&](Ex i) { full_body(a_.add(first, i), i, panels.size); });
+    }
+    if (rest == 0) return;
+    const auto last = [&] { rest_body(a_.integer(full), a_.sub(a_.integer(full), first), rest); };
+    if (full < per_part) {
+      last();
+    } else {
+      b_.condition(a_.equal(part, a_.integer(full / per_part)), last);
+    }
+  }
+
+  // ---- packing ----------------------------------------------------------------------------------
+
+  Ex fetch(const Panels& panels, Ex batch, Ex free, Ex depth) {
+    access_.reset();
+    return panels.columns ? access_.column_operand(batch, free, depth).re
+                          : access_.row_operand(batch, free, depth).re;
+  }
+
+  /// Where a panel's values begin for one chunk, in elements.
+  Ex panel_base(const Panels& panels, Ex batch, Ex panel, Ex local, Ex begin) {
+    if (panels.place == Place::local) {
+      const Ex index = panels.columns ? a_.integer(0) : local;
+      return a_.mul(index, a_.integer(panels.size * blocking_.depth_chunk));
+    }
+    const Ex index = a_.add(a_.mul(batch, a_.integer(panels.count())), panel);
+    const Ex step = a_.add(a_.mul(index, a_.integer(p_.depth())), begin);
+    return a_.add(a_.integer(panels.offset), a_.mul(step, a_.integer(panels.size)));
+  }
+
+  /// Packs the panels of a part, along the contracted axis from `begin` on.
+  void pack_panels(const Panels& panels, Ex batch, Ex part, std::int64_t per_part, Ex begin,
+                   Ex extent) {
+    if (panels.layout.free_contiguous) {
+      const auto copy = [&](Ex panel, Ex local, std::int64_t count, Ex step) {
+        const Ex first = a_.mul(panel, a_.integer(panels.size));
+        const Ex base = panel_base(panels, batch, panel, local, begin);
+        const int width = static_cast<int>(panels.size);
+        b_.loop(count, Role::vector, vector_width(width), [&](Ex lane) {
+          const Ex value = fetch(panels, batch, a_.add(first, lane), a_.add(begin, step));
+          b_.store(panels.buffer, a_.add(base, a_.add(a_.mul(step, a_.integer(panels.size)), lane)),
+                   value);
+        });
+      };
+      // Along the memory of several panels at once.
+      b_.loop(extent, [&](Ex step) {
+        const auto body = [&](Ex panel, Ex local, std::int64_t count) {
+          copy(panel, local, count, step);
+        };
+        for_panels(panels, part, per_part, body, body);
+      });
+      return;
+    }
+    const auto body = [&](Ex panel, Ex local, std::int64_t count) {
+      transpose(panels, batch, panel, local, count, begin, extent);
+    };
+    for_panels(panels, part, per_part, body, body);
+  }
+
+  static int vector_width(int size) {
+    int width = 1;
+    while (width < size) width *= 2;
+    return width;
+  }
+
+  /// Packs one panel by vectors along the contracted axis, which the stores transpose.
+  void transpose(const Panels& panels, Ex batch, Ex panel, Ex local, std::int64_t count, Ex begin,
+                 Ex extent) {
+    const Ex first = a_.mul(panel, a_.integer(panels.size));
+    const Ex base = panel_base(panels, batch, panel, local, begin);
+    const auto group = [&](Ex from, std::int64_t steps) {
+      b_.loop(steps, Role::vector, lanes_, [&](Ex lane) {
+        const Ex step = a_.add(from, lane);
+        const Ex to = a_.add(base, a_.mul(step, a_.integer(panels.size)));
+        // As many at a time as a vector register holds.
+        for (std::int64_t start = 0; start < count; start += lanes_) {
+          const std::int64_t stop = std::min<std::int64_t>(count, start + lanes_);
+          std::vector<Ex> values;
+          for (std::int64_t i = start; i < stop; ++i) {
+            values.push_back(
+                b_.let(fetch(panels, batch, a_.add(first, a_.integer(i)), a_.add(begin, step))));
+          }
+          for (std::int64_t i = start; i < stop; ++i) {
+            b_.store(panels.buffer, a_.add(to, a_.integer(i)),
+                     values[static_cast<std::size_t>(i - start)]);
+          }
+        }
+      });
+    };
+    b_.loop(a_.floor_div(extent, lanes_),
+            [&](Ex i) { group(a_.mul(i, a_.integer(lanes_)), lanes_); });
+    const std::int64_t rest = p_.depth() % lanes_;
+    if (rest == 0) return;
+    // Chunks but the last are multiples of the lanes.
+    b_.condition(a_.equal(a_.add(begin, extent), a_.integer(p_.depth())),
+                 [&] { group(a_.sub(extent, a_.integer(rest)), rest); });
+  }
+
+  /// A phase that packs what several blocks read.
+  void pack_shared() {
+    constexpr std::int64_t block_values = 1 << 16;
+    struct Share {
+      const Panels* panels;
+      std::int64_t per_part;
+      std::int64_t parts;
+      std::int64_t blocks;
+    };
+    std::vector<Share> work;
+    std::int64_t blocks = 0;
+    for (const Panels* panels : {&rows_, &columns_}) {
+      if (panels->place != Place::shared) continue;
+      const std::int64_t values = panels->size * std::max<std::int64_t>(p_.depth(), 1);
+      const std::int64_t per_part =
+          std::clamp<std::int64_t>(block_values / values, 1, panels->count());
+      const std::int64_t parts = divide_up(panels->count(), per_part);
+      work.push_back({panels, per_part, parts, parts * p_.batches()});
+      blocks += work.back().blocks;
+    }
+    b_.phase(blocks, [&](Ex block) {
+      const auto pack = [&](const Share& part, Ex index) {
+        const std::vector<Ex> at = a_.delinearize(index, {p_.batches(), part.parts});
+        pack_panels(*part.panels, at[0], at[1], part.per_part, a_.integer(0),
+                    a_.integer(p_.depth()));
+      };
+      if (work.size() == 1) {
+        pack(work[0], block);
+        return;
+      }
+      const Ex border = a_.integer(work[0].blocks);
+      b_.condition(a_.less(block, border), [&] {
+        pack(work[0], a_.binary(loop::Binary::minimum, block, a_.integer(work[0].blocks - 1)));
+      });
+      b_.condition(a_.less_equal(border, block), [&] {
+        pack(work[1], a_.binary(loop::Binary::maximum, a_.sub(block, border), a_.integer(0)));
+      });
+    });
+  }
+
+  // ---- multiplying ------------------------------------------------------------------------------
+
+  void block(Ex batch, Ex row_part, Ex column_part) {
+    const auto chunk = [&](Ex begin, Ex extent) {
+      if (rows_.place == Place::local) {
+        pack_panels(rows_, batch, row_part, rows_.per_block, begin, extent);
+      }
+      const PanelBody strip = [&](Ex panel, Ex local, std::int64_t count) {
+        if (columns_.place == Place::local) {
+          pack_strip(batch, panel, count, begin, extent);
+        }
+        const PanelBody tile = [&](Ex tile_panel, Ex tile_local, std::int64_t tile_rows) {
+          multiply(batch, {tile_panel, tile_local, tile_rows}, {panel, local, count}, begin,
+                   extent);
+        };
+        for_panels(rows_, row_part, rows_.per_block, tile, tile);
+      };
+      for_panels(columns_, column_part, columns_.per_block, strip, strip);
+    };
+    if (chunks() == 1) {
+      chunk(a_.integer(0), a_.integer(p_.depth()));
+      return;
+    }
+    b_.loop(chunks(), Role::serial, 1, [&](Ex i) {
+      const Ex begin = a_.mul(i, a_.integer(blocking_.depth_chunk));
+      chunk(begin, a_.binary(loop::Binary::minimum, a_.integer(blocking_.depth_chunk),
+                             a_.sub(a_.integer(p_.depth()), begin)));
+    });
+  }
+
+  void pack_strip(Ex batch, Ex panel, std::int64_t count, Ex begin, Ex extent) {
+    if (!columns_.layout.free_contiguous) {
+      transpose(columns_, batch, panel, a_.integer(0), count, begin, extent);
+      return;
+    }
+    const Ex first = a_.mul(panel, a_.integer(columns_.size));
+    b_.loop(extent, [&](Ex step) {
+      b_.loop(count, Role::vector, static_cast<int>(columns_.size), [&](Ex lane) {
+        const Ex value = fetch(columns_, batch, a_.add(first, lane), a_.add(begin, step));
+        b_.store(columns_.buffer, a_.add(a_.mul(step, a_.integer(columns_.size)), lane), value);
+      });
+    });
+  }
+
+  /// A panel that a register tile is made of.
+  struct Part {
+    Ex panel;
+    Ex local;  ///< its number in the block
+    std::int64_t count;
+  };
+
+  void multiply(Ex batch, const Part& tile, const Part& strip, Ex begin, Ex extent) {
+    const Ex row = a_.mul(tile.panel, a_.integer(rows_.size));
+    const Ex first = a_.mul(strip.panel, a_.integer(columns_.size));
+    const Ex row_base = rows_.place == Place::direct
+                            ? nullptr
+                            : panel_base(rows_, batch, tile.panel, tile.local, begin);
+    const Ex column_base = columns_.place == Place::direct
+                               ? nullptr
+                               : panel_base(columns_, batch, strip.panel, strip.local, begin);
+    const auto rows = static_cast<std::size_t>(tile.count);
+    const auto at = [&](std::size_t r) { return a_.integer(static_cast<std::int64_t>(r)); };
+    b_.loop(strip.count, Role::vector, static_cast<int>(columns_.size), [&](Ex lane) {
+      const Ex column = a_.add(first, lane);
+      const auto sum_position = [&](std::size_t r) {
+        const Ex index = a_.add(a_.mul(strip.local, a_.integer(rows_.per_block)), tile.local);
+        const Ex sum_row = a_.add(a_.mul(index, a_.integer(rows_.size)), at(r));
+        return a_.add(a_.mul(sum_row, a_.integer(columns_.size)), lane);
+      };
+      std::vector<loop::Accumulator*> sums;
+      for (std::size_t r = 0; r < rows; ++r) {
+        sums.push_back(b_.declare(scalar_, loop::Combine::add, a_.constant(scalar_, 0)));
+        if (sums_ == nullptr) continue;
+        b_.assign(sums.back(), a_.load(sums_, sum_position(r), a_.less(a_.integer(0), begin)));
+      }
+      b_.loop(extent, [&](Ex step) {
+        const auto value = [&](const Panels& panels, Ex base, Ex free, Ex within) {
+          if (panels.place == Place::direct) {
+            return fetch(panels, batch, free, a_.add(begin, step));
+          }
+          const Ex position = a_.add(base, a_.mul(step, a_.integer(panels.size)));
+          return a_.load(panels.buffer, a_.add(position, within));
+        };
+        const Ex y = b_.let(value(columns_, column_base, column, lane));
+        for (std::size_t r = 0; r < rows; ++r) {
+          const Ex x = value(rows_, row_base, a_.add(row, at(r)), at(r));
+          b_.assign(sums[r], a_.fma(x, y, b_.read(sums[r])));
+        }
+      });
+      const auto store_results = [&] {
+        for (std::size_t r = 0; r < rows; ++r) {
+          access_.store(batch, a_.add(row, at(r)), column, {b_.read(sums[r]), nullptr});
+        }
+      };
+      if (sums_ == nullptr) {
+        store_results();
+        return;
+      }
+      const Ex end = a_.add(begin, extent);
+      const Ex depth = a_.integer(p_.depth());
+      b_.condition(a_.equal(end, depth), store_results);
+      b_.condition(a_.less(end, depth), [&] {
+        for (std::size_t r = 0; r < rows; ++r) b_.store(sums_, sum_position(r), b_.read(sums[r]));
+      });
+    });
+  }
+
+  GroupEmitter& emitter_;
+  loop::Arena& a_;
+  loop::Builder& b_;
+  const Product& p_;
+  ProductAccess access_;
+  loop::Scalar scalar_;
+  DType storage_;
+  int lanes_;
+  Blocking blocking_;
+  Panels rows_{};
+  Panels columns_{};
+  const loop::Buffer* sums_ = nullptr;
+};
+
+}  // namespace
+
+void schedule_dot_tiled(GroupEmitter& emitter, const Product& product, const HostTarget& target) {
+  Tiled(emitter, product, target).run();
+}
+
+}  // namespace weft::compiler
