@@ -10,6 +10,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "compiler/codegen/cached.h"
 #include "compiler/codegen/codegen.h"
 #include "compiler/fusion/fuse.h"
 #include "compiler/fusion/report.h"
@@ -149,25 +150,43 @@ class Compiler {
     plan_memory(fused_, workspace, out_.plan);
   }
 
-  /// Equal kernels, of different layers say, share one object.
+  /// Equal kernels, of different layers say, share one object. Its symbol follows from the kernel,
+  /// so that code can be kept from one compilation to the next.
   void generate() {
+    struct Distinct {
+      const loop::Kernel* kernel;
+      std::string canonical;
+      std::string symbol;
+      bool cached = false;
+    };
+    std::vector<std::string> canonical(scheduled_.size());
+    parallel(scheduled_.size(), options_.threads,
+             [&](std::size_t i) { canonical[i] = loop::canonical(*scheduled_[i].kernel); });
     std::unordered_map<std::string, std::uint32_t> known;
-    std::vector<std::size_t> representative;
+    std::unordered_map<std::string, int> symbols;
+    std::vector<Distinct> distinct;
     std::vector<std::uint32_t> object(scheduled_.size());
     for (std::size_t i = 0; i < scheduled_.size(); ++i) {
       const auto [found, added] =
-          known.try_emplace(loop::canonical(*scheduled_[i].kernel),
-                            static_cast<std::uint32_t>(representative.size()));
-      if (added) representative.push_back(i);
+          known.try_emplace(canonical[i], static_cast<std::uint32_t>(distinct.size()));
       object[i] = found->second;
+      if (!added) continue;
+      std::string symbol = fmt::format("weft_{:016x}", std::hash<std::string>{}(canonical[i]));
+      // Different kernels of one hash, should there be any, still have names of their own.
+      if (const int before = symbols[symbol]++; before > 0) symbol += fmt::format("_{}", before);
+      distinct.push_back({scheduled_[i].kernel.get(), std::move(canonical[i]), std::move(symbol)});
     }
-    std::vector<GeneratedCode> code(representative.size());
+    std::vector<GeneratedCode> code(distinct.size());
     CodegenOptions options;
     options.assembly = options_.keep_assembly;
-    parallel(representative.size(), options_.threads, [&](std::size_t i) {
-      code[i] = generate_host(*scheduled_[representative[i]].kernel, fmt::format("weft{}", i),
-                              target_, options);
+    parallel(distinct.size(), options_.threads, [&](std::size_t i) {
+      Distinct& one = distinct[i];
+      code[i] = generate_cached(*one.kernel, one.canonical, one.symbol, target_, options,
+                                options_.cache, one.cached);
     });
+    out_.distinct_kernels = static_cast<std::int64_t>(distinct.size());
+    out_.cached_kernels = std::count_if(distinct.begin(), distinct.end(),
+                                        [](const Distinct& one) { return one.cached; });
     for (GeneratedCode& generated : code) {
       out_.plan.objects.push_back(std::move(generated.object));
     }
@@ -180,7 +199,7 @@ class Compiler {
       kernel.object = object[i];
       const auto& phases = scheduled_[i].kernel->phases;
       for (std::size_t p = 0; p < phases.size(); ++p) {
-        kernel.phases.push_back({fmt::format("weft{}.{}", object[i], p), phases[p].grid});
+        kernel.phases.push_back({phase_symbol(distinct[object[i]].symbol, p), phases[p].grid});
         r.grid = std::max(r.grid, phases[p].grid);
       }
       kernel.scratch_bytes = code[object[i]].scratch_bytes;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compiler/ir/graph.h"
+#include "compiler/object_cache.h"
 #include "runtime/plan.h"
 
 namespace weft::compiler {
@@ -21,6 +22,7 @@ struct CompileOptions {
   /// f16 or bf16: products of f32 tensors round their operands to it.
   std::optional<DType> autocast = std::nullopt;
   bool keep_assembly = false;
+  ObjectCache* cache = nullptr;  ///< of machine code; not owned
   /// Called after each pass that yields a graph.
   std::function<void(std::string_view pass, const ir::Graph& graph, double seconds)> after_pass;
 };
@@ -59,6 +61,8 @@ struct Compilation {
   std::vector<KernelReport> kernels;
   std::vector<FusionRefusal> refusals;
   std::vector<PassTime> passes;
+  std::int64_t distinct_kernels = 0;  ///< equal ones, of different layers say, share their code
+  std::int64_t cached_kernels = 0;    ///< distinct ones whose code was in the cache
   std::string simplified;  ///< text of the graph before fusion
   std::string fused;       ///< text of the graph after fusion, kernels as nested blocks
 };

@@ -6,6 +6,7 @@
 #include "compiler/ir/text.h"
 #include "compiler/passes/simplify.h"
 #include "dump_files.h"
+#include "kernel_cache.h"
 #include "runtime/executable.h"
 #include "trace.h"
 
@@ -100,7 +101,9 @@ std::string Program::dump(std::string_view stage, Format format) const {
     compiler::simplify(graph);
     return compiler::dump(graph, dump_format(format));
   }
+  const std::shared_ptr<detail::KernelCache> cache = detail::kernel_cache();
   compiler::CompileOptions options;
+  options.cache = cache.get();
   options.keep_assembly = compiler::needs_assembly(stage);
   return compiler::dump(compiler::compile(impl_->graph, options), stage, dump_format(format));
 }
@@ -151,6 +154,9 @@ Executable Program::compile(const CompileOptions& options) const {
       if (log) log(pass, graph, seconds);
     };
   }
+  const std::shared_ptr<detail::KernelCache> cache =
+      options.cache ? detail::kernel_cache() : nullptr;
+  compiler_settings.cache = cache.get();
   impl->compilation = compiler::compile(impl_->graph, compiler_settings);
   if (files != nullptr) files->compilation(impl->compilation);
   plan::Plan plan = std::move(impl->compilation.plan);
@@ -161,7 +167,10 @@ Executable Program::compile(const CompileOptions& options) const {
   run.threads = options.threads;
   run.synchronous = options.synchronous;
   run.queue = options.queue;
+  const auto loading = std::chrono::steady_clock::now();
   impl->executable = std::make_unique<runtime::Executable>(std::move(plan), run);
+  const std::chrono::duration<double> load = std::chrono::steady_clock::now() - loading;
+  impl->compilation.passes.push_back({"load", load.count()});
   impl->executable->bind(impl_->state);
   for (const auto& [name, feeder] : impl_->feeders) {
     if (impl->has_feeder(name)) impl->executable->set_feeder(name, feeder.second);
@@ -174,6 +183,8 @@ Executable Program::compile(const CompileOptions& options) const {
   Statistics& statistics = impl->statistics;
   ir::walk(impl_->graph.body(), [&](const ir::Node&) { ++statistics.nodes; });
   statistics.kernels = static_cast<std::int64_t>(impl->plan().kernels.size());
+  statistics.distinct_kernels = impl->compilation.distinct_kernels;
+  statistics.cached_kernels = impl->compilation.cached_kernels;
   statistics.launches_per_step = launches_of_step(impl->plan());
   statistics.arena_bytes = impl->plan().arena_bytes;
   statistics.state_bytes = impl_->state.total_bytes();
@@ -183,9 +194,11 @@ Executable Program::compile(const CompileOptions& options) const {
     detail::log("passes", "'{}' {}: {:.3f} ms", name(), pass.pass, pass.seconds * 1e3);
   }
   detail::log("compile",
-              "'{}': {} nodes, {} kernels, {} launches a step, arena {} bytes, {:.1f} ms", name(),
-              statistics.nodes, statistics.kernels, statistics.launches_per_step,
-              statistics.arena_bytes, seconds.count() * 1e3);
+              "'{}': {} nodes, {} kernels ({} distinct, {} of them cached), {} launches a step, "
+              "arena {} bytes, {:.1f} ms",
+              name(), statistics.nodes, statistics.kernels, statistics.distinct_kernels,
+              statistics.cached_kernels, statistics.launches_per_step, statistics.arena_bytes,
+              seconds.count() * 1e3);
   return Executable(std::move(impl));
 }
 

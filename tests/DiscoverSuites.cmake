@@ -40,17 +40,17 @@ if(NOT EXISTS ${suites} OR ${executable} IS_NEWER_THAN ${suites})
     math(EXPR last "${shards} - 1")
     foreach(shard RANGE ${last})
       set(name "${folder}/${suite}")
-      set(environment "")
+      # Tests see no code but their own, and leave none.
+      set(environment "WEFT_CACHE=off")
       if(shards GREATER 1)
         math(EXPR number "${shard} + 1")
         string(APPEND name ".${number}of${shards}")
-        set(environment
-          " ENVIRONMENT \"GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${shard}\"")
+        string(APPEND environment ";GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${shard}")
       endif()
       string(APPEND script
         "add_test([=[${name}]=] [=[${executable}]=] [=[--gtest_filter=${suite}.*]=])\n"
         "set_tests_properties([=[${name}]=] PROPERTIES LABELS ${folder} TIMEOUT ${timeout}"
-        "${environment})\n")
+        " ENVIRONMENT \"${environment}\")\n")
     endforeach()
   endforeach()
   file(WRITE ${suites}.new "${script}")

@@ -5,6 +5,7 @@
 
 #include "compiler/compile.h"
 #include "compiler/dump.h"
+#include "frontend/kernel_cache.h"
 #include "tools/command.h"
 
 namespace weft::command {
@@ -22,8 +23,10 @@ std::string dump_text(const DumpOptions& options) {
   const compiler::DumpFormat format = *compiler::parse_dump_format(options.format);
   const ir::Graph graph = read_graph(options.file);
   if (options.stage == "traced") return compiler::dump(graph, format);
+  const std::shared_ptr<detail::KernelCache> cache = detail::kernel_cache();
   compiler::CompileOptions compile_options;
   compile_options.fuse = options.fuse;
+  compile_options.cache = cache.get();
   compile_options.keep_assembly = compiler::needs_assembly(options.stage);
   return compiler::dump(compiler::compile(graph, compile_options), options.stage, format);
 }

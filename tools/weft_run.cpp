@@ -14,10 +14,12 @@
 
 #include "compiler/compile.h"
 #include "compiler/ir/text.h"
+#include "frontend/kernel_cache.h"
 #include "tools/check/bounds.h"
 #include "tools/check/inputs.h"
 #include "tools/check/rounding.h"
 #include "tools/check/run.h"
+
 #include "tools/command.h"
 
 namespace weft::command {
@@ -186,8 +188,10 @@ int run(const RunCommandOptions& options) {
   const check::Inputs inputs = check::random_inputs(graph, interface, options.seed);
 
   const Stopwatch compiling;
+  const std::shared_ptr<detail::KernelCache> cache = detail::kernel_cache();
   compiler::CompileOptions compile_options;
   compile_options.fuse = options.fuse;
+  compile_options.cache = cache.get();
   compile_options.threads = options.threads;
   compiler::Compilation compilation = compiler::compile(graph, compile_options);
   const double compile_seconds = compiling.seconds();

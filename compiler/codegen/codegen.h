@@ -32,8 +32,15 @@ struct GeneratedCode {
   std::string llvm_ir;
 };
 
-/// Generates an object file with a function for each phase, named "<symbol>.<phase number>", of
-/// plan::Phase's signature. Safe to call from several threads at once. Throws Error with LLVM's
+/// Differs where the same kernel may give other code: a hash of the generator's sources, and LLVM's
+/// version.
+const std::string& codegen_version();
+
+/// The name of a phase's function.
+std::string phase_symbol(const std::string& symbol, std::size_t phase);
+
+/// Generates an object file with a function for each phase, named phase_symbol(), of plan::Phase's
+/// signature. Safe to call from several threads at once. Throws Error with LLVM's
 /// message and the kernel's name.
 GeneratedCode generate_host(const loop::Kernel& kernel, const std::string& symbol,
                             const HostTarget& target, const CodegenOptions& options = {});

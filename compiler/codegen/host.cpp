@@ -1,3 +1,4 @@
+#include <llvm-c/Core.h>
 #include <llvm/Analysis/CGSCCPassManager.h>
 #include <llvm/Analysis/LoopAnalysisManager.h>
 #include <llvm/IR/LegacyPassManager.h>
@@ -28,6 +29,10 @@
 #include "compiler/ir/error.h"
 
 namespace weft::compiler {
+
+/// Of the file that the build makes.
+extern const char* const codegen_sources;
+
 namespace {
 
 /// Local buffers of up to this many bytes, in all, live on the stack, where LLVM may keep them in
@@ -234,6 +239,20 @@ HostTarget host_target() {
   return target;
 }
 
+const std::string& codegen_version() {
+  static const std::string version = [] {
+    unsigned numbers[3] = {};
+    LLVMGetVersion(&numbers[0], &numbers[1], &numbers[2]);
+    return std::string(codegen_sources) + ", LLVM " + std::to_string(numbers[0]) + '.' +
+           std::to_string(numbers[1]) + '.' + std::to_string(numbers[2]);
+  }();
+  return version;
+}
+
+std::string phase_symbol(const std::string& symbol, std::size_t phase) {
+  return symbol + '.' + std::to_string(phase);
+}
+
 GeneratedCode generate_host(const loop::Kernel& kernel, const std::string& symbol,
                             const HostTarget& target, const CodegenOptions& options) {
   const std::unique_ptr<llvm::TargetMachine> machine = target_machine(target);
@@ -245,7 +264,7 @@ GeneratedCode generate_host(const loop::Kernel& kernel, const std::string& symbo
   const Storage storage = lay_out(kernel, module);
   Emitter emitter(kernel, target, storage, module);
   for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
-    emitter.phase(kernel.phases[i], symbol + "." + std::to_string(i));
+    emitter.phase(kernel.phases[i], phase_symbol(symbol, i));
   }
   std::string message;
   llvm::raw_string_ostream stream(message);

@@ -251,6 +251,7 @@ struct CompileOptions {
   /// f32.
   std::optional<DType> autocast = std::nullopt;
   bool keep_assembly = false;  ///< for dump("assembly")
+  bool cache = true;           ///< keep machine code, and use what was kept, unless WEFT_CACHE=off
   int threads = 0;             ///< for running; 0: WEFT_THREADS, or as many as cores
   bool synchronous = false;    ///< feeders and receivers on the calling thread
   int queue = 4;               ///< snapshots that a receiver may have waiting
@@ -266,7 +267,9 @@ struct KernelProfile {
 
 struct Statistics {
   std::int64_t nodes = 0;    ///< of the traced graph, loop bodies included
-  std::int64_t kernels = 0;  ///< distinct kernels
+  std::int64_t kernels = 0;
+  std::int64_t distinct_kernels = 0;  ///< equal kernels share their code
+  std::int64_t cached_kernels = 0;    ///< distinct ones whose code was in the cache
   std::int64_t launches_per_step =
       0;  ///< in one iteration of the top-level loop, inner loops unrolled
   std::int64_t arena_bytes = 0;
