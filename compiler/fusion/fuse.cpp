@@ -37,13 +37,8 @@ constexpr std::size_t maximum_outputs = 12;
 
 struct Read {
   Value value;
-  bool identity;  ///< at the reader's own (row-major) position
+  Position at;  ///< as the reader's position; a reduction over rows is at its operand's
 };
-
-bool keeps_position(const Node& node) {
-  return node.op->pattern == Pattern::elementwise || node.op->pattern == Pattern::random ||
-         node.is("reshape");
-}
 
 std::string label(const Node& node) {
   return node.name.empty() ? fmt::format("%{} ({})", node.id, node.op->name)
@@ -80,8 +75,9 @@ class RegionFuser {
   };
   /// A node of the graph that is merged: a kernel, or a node that is not one.
   struct Vertex {
-    const Node* anchor = nullptr;
-    const Node* other = nullptr;  ///< loop, feeder, ...
+    std::vector<const Node*> anchors;  ///< several: reductions over `rows`
+    const Node* other = nullptr;       ///< loop, feeder, ...
+    Rows rows;
     std::vector<const Node*> roots;
     std::set<int> successors;
     std::set<int> predecessors;
@@ -238,7 +234,8 @@ class RegionFuser {
       if (pointwise(*node)) {
         vertex.roots.push_back(node);
       } else if (is_anchor(*node)) {
-        vertex.anchor = node;
+        vertex.anchors.push_back(node);
+        vertex.rows = rows_of(*node);
       } else {
         vertex.other = node;
       }
@@ -255,30 +252,32 @@ class RegionFuser {
     vertices_[static_cast<std::size_t>(reader)].predecessors.insert(producer);
   }
 
-  void collect(Value value, bool identity, std::vector<Read>& out,
-               std::set<std::pair<const Node*, bool>>& seen) const {
+  void collect(Value value, Position at, std::vector<Read>& out,
+               std::set<std::pair<const Node*, Position>>& seen) const {
     const Node& node = *value.node;
     if (is_immediate(node)) return;
     if (!here(node) || !info_.at(&node).is_virtual) {
-      out.push_back({value, identity});
+      out.push_back({value, at});
       return;
     }
-    if (!seen.insert({&node, identity}).second) return;
-    const bool still = identity && keeps_position(node);
-    for (Value operand : node.operands) collect(operand, still, out, seen);
+    if (!seen.insert({&node, at}).second) return;
+    const Position inside = through(node, at);
+    for (Value operand : node.operands) collect(operand, inside, out, seen);
   }
 
   /// What a materialised node reads from memory, virtual operands expanded.
   std::vector<Read> reads(const Node& node) const {
     std::vector<Read> out;
-    std::set<std::pair<const Node*, bool>> seen;
-    const bool identity = pointwise(node) && keeps_position(node);
+    std::set<std::pair<const Node*, Position>> seen;
+    Position at;
+    if (pointwise(node)) at = through(node, at_own_position);
+    if (rows_of(node)) at = at_own_position;
     const bool kernel = pointwise(node) || is_anchor(node);
     for (Value operand : node.operands) {
       if (kernel) {
-        collect(operand, identity, out, seen);
+        collect(operand, at, out, seen);
       } else {
-        out.push_back({operand, false});
+        out.push_back({operand, {}});
       }
     }
     if (!node.regions.empty()) {
@@ -290,12 +289,12 @@ class RegionFuser {
   void captures(const Region& region, std::vector<Read>& out) const {
     for (const Node* node : region.nodes) {
       for (Value v : node->operands) {
-        if (v.node->parent != &region && needs_memory(*node, v)) out.push_back({v, false});
+        if (v.node->parent != &region && needs_memory(*node, v)) out.push_back({v, {}});
       }
       for (const Region* nested : node->regions) captures(*nested, out);
     }
     for (Value v : region.yields) {
-      if (v.node->parent != &region) out.push_back({v, false});
+      if (v.node->parent != &region) out.push_back({v, {}});
     }
   }
 
@@ -318,19 +317,48 @@ class RegionFuser {
     return false;
   }
 
+  /// Everything that the vertex computes and that reads: anchors and roots.
+  static std::vector<const Node*> heads(const Vertex& v) {
+    std::vector<const Node*> out = v.anchors;
+    out.insert(out.end(), v.roots.begin(), v.roots.end());
+    return out;
+  }
+
   std::size_t input_count(const Vertex& a, const Vertex& b) const {
     std::set<std::pair<const Node*, std::uint32_t>> inputs;
     for (const Vertex* v : {&a, &b}) {
-      for (const Node* root : v->roots) {
-        for (const Read& read : reads(*root)) inputs.insert({read.value.node, read.value.index});
-      }
-      if (v->anchor != nullptr) {
-        for (const Read& read : reads(*v->anchor)) {
-          inputs.insert({read.value.node, read.value.index});
-        }
+      for (const Node* head : heads(*v)) {
+        for (const Read& read : reads(*head)) inputs.insert({read.value.node, read.value.index});
       }
     }
     return inputs.size();
+  }
+
+  /// The rows that both may run over, or none.
+  static Rows common_rows(const Vertex& p, const Vertex& c) {
+    for (const Vertex* v : {&p, &c}) {
+      if (!v->anchors.empty() && !v->rows) return {};
+    }
+    const Rows rows = p.rows ? p.rows : c.rows;
+    if (!rows || (c.rows && !(c.rows == rows))) return {};
+    for (const Vertex* v : {&p, &c}) {
+      for (const Node* root : v->roots) {
+        const Type& type = root->results[0];
+        if (is_complex(type.dtype)) return {};
+        const std::int64_t elements = type.elements();
+        if (elements != rows.rows && elements != rows.rows * rows.columns) return {};
+      }
+    }
+    return rows;
+  }
+
+  /// Whether the reader finds what it reads in its own row.
+  static bool in_row(const Node& reader, const Read& read, const Rows& rows) {
+    const std::int64_t all = rows.rows * rows.columns;
+    const bool whole = rows_of(reader) ? true : reader.results[0].elements() == all;
+    if (read.value.type().elements() == (whole ? all : rows.rows) && read.at.same()) return true;
+    return whole && read.value.type().elements() == rows.rows &&
+           read.at.kind == Position::Kind::row && read.at.columns == rows.columns;
   }
 
   /// Why `consumer` cannot be computed in `producer`'s kernel, or "".
@@ -338,19 +366,22 @@ class RegionFuser {
     const Vertex& p = vertex(producer);
     const Vertex& c = vertex(consumer);
     if (p.other != nullptr || c.other != nullptr) return "not a kernel";
-    if (c.anchor != nullptr) {
-      return p.anchor != nullptr ? "each has an anchor"
-                                 : "the anchor's operand is stored for other readers";
+    const Rows rows = common_rows(p, c);
+    if (!rows) {
+      if (!c.anchors.empty()) {
+        return !p.anchors.empty() ? "each has an anchor"
+                                  : "the anchor's operand is stored for other readers";
+      }
+      if (p.elements != c.elements) return "they run over different numbers of elements";
     }
-    if (p.elements != c.elements) return "they run over different numbers of elements";
-    if (p.anchor != nullptr && p.anchor->op->pattern == Pattern::scatter) {
+    if (!p.anchors.empty() && p.anchors[0]->op->pattern == Pattern::scatter) {
       return "a scatter's result is complete only after its last update";
     }
     if (p.roots.size() + c.roots.size() > maximum_outputs) return "too many outputs";
-    for (const Node* root : c.roots) {
-      for (const Read& read : reads(*root)) {
-        if (here(*read.value.node) && info_.at(read.value.node).vertex == producer &&
-            !read.identity) {
+    for (const Node* head : heads(c)) {
+      for (const Read& read : reads(*head)) {
+        if (!here(*read.value.node) || info_.at(read.value.node).vertex != producer) continue;
+        if (rows ? !in_row(*head, read, rows) : !read.at.same()) {
           return "the reader needs it at other indices";
         }
       }
@@ -363,6 +394,11 @@ class RegionFuser {
   void unite(int keep, int drop) {
     Vertex& a = vertex(keep);
     Vertex& b = vertex(drop);
+    if (!a.rows) a.rows = b.rows;
+    for (const Node* anchor : b.anchors) {
+      a.anchors.push_back(anchor);
+      info_[anchor].vertex = keep;
+    }
     for (const Node* root : b.roots) {
       a.roots.push_back(root);
       info_[root].vertex = keep;
@@ -384,13 +420,15 @@ class RegionFuser {
     a.successors.erase(drop);
     a.predecessors.erase(drop);
     b.merged_away = true;
+    b.anchors.clear();
     b.roots.clear();
   }
 
   void merge() {
-    // Producer and consumer: epilogues of anchors, and chains of pointwise roots.
+    // Producer and consumer: epilogues of anchors, chains of pointwise roots, reductions over rows
+    // with what stands between them.
     for (const Node* node : region_.nodes) {
-      if (!pointwise(*node) || info_[node].vertex < 0) continue;
+      if (!(pointwise(*node) || rows_of(*node)) || info_[node].vertex < 0) continue;
       for (const Read& read : reads(*node)) {
         if (!here(*read.value.node)) continue;
         const int producer = info_[read.value.node].vertex;
@@ -412,9 +450,9 @@ class RegionFuser {
   void merge_siblings() {
     std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<const Node*>> readers;
     for (const Node* node : region_.nodes) {
-      if (!pointwise(*node) || info_[node].vertex < 0) continue;
+      if (!(pointwise(*node) || rows_of(*node)) || info_[node].vertex < 0) continue;
       for (const Read& read : reads(*node)) {
-        if (read.identity) readers[{read.value.node->id, read.value.index}].push_back(node);
+        if (read.at.same()) readers[{read.value.node->id, read.value.index}].push_back(node);
       }
     }
     for (const auto& [source, nodes] : readers) {
@@ -424,8 +462,11 @@ class RegionFuser {
         if (a == b) continue;
         const Vertex& first = vertex(a);
         const Vertex& second = vertex(b);
-        if (first.anchor != nullptr || second.anchor != nullptr) continue;
-        if (!(nodes[0]->results[0].shape == nodes[i]->results[0].shape)) continue;
+        if (!first.anchors.empty() || !second.anchors.empty()) {
+          if (!common_rows(first, second)) continue;
+        } else if (!(nodes[0]->results[0].shape == nodes[i]->results[0].shape)) {
+          continue;
+        }
         if (first.roots.size() + second.roots.size() > maximum_outputs) continue;
         if (input_count(first, second) > maximum_inputs) continue;
         if (first.successors.count(b) != 0 || second.successors.count(a) != 0) continue;
@@ -449,13 +490,22 @@ class RegionFuser {
   Group& make_group(int index) {
     Vertex& v = vertex(index);
     Group& group = fused_.groups.emplace_back();
-    group.anchor = v.anchor;
+    const auto earlier = [&](const Node* a, const Node* b) {
+      return info_[a].position < info_[b].position;
+    };
+    group.anchors = v.anchors;
+    std::sort(group.anchors.begin(), group.anchors.end(), earlier);
+    if (!group.anchors.empty()) group.anchor = group.anchors[0];
     std::set<std::pair<int, const Node*>> members;
-    std::vector<const Node*> own = v.roots;
-    std::sort(own.begin(), own.end(),
-              [&](const Node* a, const Node* b) { return info_[a].position < info_[b].position; });
-    for (const Node* root : own) group.roots.push_back({const_cast<Node*>(root), 0});
-    if (v.anchor != nullptr) own.insert(own.begin(), v.anchor);
+    std::sort(v.roots.begin(), v.roots.end(), earlier);
+    bool whole_rows = group.anchors.size() > 1;
+    for (const Node* root : v.roots) {
+      group.roots.push_back({const_cast<Node*>(root), 0});
+      whole_rows = whole_rows || root->results[0].elements() != v.rows.rows;
+    }
+    if (v.rows && whole_rows) group.rows = v.rows;
+    std::vector<const Node*> own = group.anchors;
+    own.insert(own.end(), v.roots.begin(), v.roots.end());
     std::map<std::pair<const Node*, std::uint32_t>, std::size_t> inputs;
     for (const Node* node : own) {
       members.insert({info_[node].position, node});
@@ -469,7 +519,9 @@ class RegionFuser {
           group.inputs.push_back(read.value);
           group.identity.push_back(true);
         }
-        const bool same = read.identity && read.value.type().elements() == v.elements;
+        // A row is passed over several times: its inputs must stay as they are until the last.
+        const bool same =
+            read.at.same() && !group.rows && read.value.type().elements() == v.elements;
         if (!same) group.identity[found->second] = false;
       }
     }

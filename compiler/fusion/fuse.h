@@ -6,19 +6,22 @@
 #include <vector>
 
 #include "compiler/compile.h"
+#include "compiler/fusion/position.h"
 #include "ops/op.h"
 
 namespace weft::compiler {
 
-/// One kernel to be: at most one anchor, the pointwise nodes that are computed with it, what it
-/// reads from memory and what it stores.
+/// One kernel to be: at most one anchor, or several reductions over the same rows; the pointwise
+/// nodes that are computed with it, what it reads from memory and what it stores.
 struct Group {
-  std::string name;  ///< "dot_elw.12"
-  std::string kind;  ///< "dot_elw"
-  const ir::Node* anchor = nullptr;
-  std::vector<ir::Value> roots;    ///< pointwise values that have an index of their own
-  std::vector<ir::Value> outputs;  ///< stored: roots, or the anchor's result
-  std::vector<ir::Value> inputs;   ///< loaded
+  std::string name;                      ///< "dot_elw.12"
+  std::string kind;                      ///< "dot_elw"
+  const ir::Node* anchor = nullptr;      ///< the first one
+  std::vector<const ir::Node*> anchors;  ///< all, in order
+  Rows rows;                             ///< set where the kernel runs row by row
+  std::vector<ir::Value> roots;          ///< pointwise values that have an index of their own
+  std::vector<ir::Value> outputs;        ///< stored: roots, or the anchor's result
+  std::vector<ir::Value> inputs;         ///< loaded
   /// For each input, whether an element is read only where the element at the same row-major
   /// position is stored: an output may then share its memory.
   std::vector<bool> identity;

@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <limits>
 #include <stdexcept>
 
+#include "compiler/schedules/reduce.h"
 #include "compiler/schedules/schedule.h"
 
 namespace weft::compiler {
@@ -21,7 +21,6 @@ struct Reduction {
   std::vector<int> reduced;  ///< input axes that are summed over
   Shape kept_shape;
   Shape reduced_shape;
-  Combine combine;
   Scalar type;
   bool complex;
 };
@@ -43,53 +42,9 @@ Reduction analyse(const Node& node) {
       r.kept_shape.push_back(r.input[axis]);
     }
   }
-  r.combine = node.is("max") ? Combine::maximum : node.is("min") ? Combine::minimum : Combine::add;
   r.type = register_of(node.results[0].dtype);
   r.complex = is_complex(node.results[0].dtype);
   return r;
-}
-
-Ex identity(loop::Arena& a, const Reduction& r) {
-  if (r.combine == Combine::add) return a.constant(r.type, 0);
-  const bool maximum = r.combine == Combine::maximum;
-  if (loop::is_float(r.type)) {
-    const double infinity = std::numeric_limits<double>::infinity();
-    return a.constant(r.type, maximum ? -infinity : infinity);
-  }
-  switch (r.type) {
-    case Scalar::boolean:
-      return a.boolean(!maximum);
-    case Scalar::u8:
-      return a.integer(r.type, maximum ? 0 : 255);
-    case Scalar::i32:
-      return a.integer(r.type, maximum ? std::numeric_limits<std::int32_t>::min()
-                                       : std::numeric_limits<std::int32_t>::max());
-    default:
-      return a.integer(r.type, maximum ? std::numeric_limits<std::int64_t>::min()
-                                       : std::numeric_limits<std::int64_t>::max());
-  }
-}
-
-/// The accumulators of one result: two for a complex sum.
-struct Sum {
-  loop::Accumulator* re;
-  loop::Accumulator* im;
-};
-
-Sum declare(GroupEmitter& emitter, const Reduction& r) {
-  const Ex zero = identity(emitter.arena(), r);
-  return {emitter.builder().declare(r.type, r.combine, zero),
-          r.complex ? emitter.builder().declare(r.type, r.combine, zero) : nullptr};
-}
-
-void accumulate(GroupEmitter& emitter, const Sum& sum, const Element& element) {
-  emitter.builder().accumulate(sum.re, element.re);
-  if (sum.im != nullptr) emitter.builder().accumulate(sum.im, element.im);
-}
-
-Element read(GroupEmitter& emitter, const Sum& sum) {
-  return {emitter.builder().read(sum.re),
-          sum.im != nullptr ? emitter.builder().read(sum.im) : nullptr};
 }
 
 std::vector<Ex> input_index(const Reduction& r, std::span<const Ex> kept,
@@ -107,7 +62,7 @@ std::vector<Ex> input_index(const Reduction& r, std::span<const Ex> kept,
 /// Serial loops over the reduced axes [first, first + extent) (axis 0) and all of the others but,
 /// if `inner_lanes`, the last, which runs in vector lanes.
 void reduce_loops(GroupEmitter& emitter, const Reduction& r, Ex first, std::int64_t extent,
-                  std::span<const Ex> kept, const Sum& sum, int inner_lanes) {
+                  std::span<const Ex> kept, const Reducer& sum, int inner_lanes) {
   std::vector<Ex> reduced;
   loop::Arena& a = emitter.arena();
   const int rank = static_cast<int>(r.reduced.size());
@@ -196,7 +151,7 @@ void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
   if (r.reduced.empty() || r.reduced_shape.elements() == 0) {
     // Nothing to combine: each result is the operand itself, or the identity.
     for_kept(emitter, r, false, 1, 1, 1, [&](std::span<const Ex> kept, Ex) {
-      const Sum sum = declare(emitter, r);
+      const Reducer sum = declare(emitter, *r.node);
       if (r.reduced.empty()) {
         emitter.reset();
         accumulate(emitter, sum, emitter.value(r.node->operands[0], kept));
@@ -228,7 +183,7 @@ void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
   }
   if (split == 1) {
     for_kept(emitter, r, columns, lanes, terms, 1, [&](std::span<const Ex> kept, Ex) {
-      const Sum sum = declare(emitter, r);
+      const Reducer sum = declare(emitter, *r.node);
       reduce_loops(emitter, r, a.integer(0), first_extent, kept, sum, inner_lanes);
       finish(emitter, r, kept, read(emitter, sum));
     });
@@ -237,12 +192,7 @@ void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
   const std::int64_t chunk = (first_extent + split - 1) / split;
   split = (first_extent + chunk - 1) / chunk;
   const int parts = r.complex ? 2 : 1;
-  const DType storage = r.type == Scalar::f32   ? DType::f32
-                        : r.type == Scalar::f64 ? DType::f64
-                        : r.type == Scalar::i64 ? DType::i64
-                        : r.type == Scalar::i32 ? DType::i32
-                        : r.type == Scalar::u8  ? DType::u8
-                                                : DType::boolean;
+  const DType storage = storage_of(r.type);
   const loop::Buffer* partial = emitter.workspace(storage, split * results * parts);
   const auto slot = [&](Ex part, std::span<const Ex> kept, int which) {
     const Ex row = a.add(a.mul(part, a.integer(parts)), a.integer(which));
@@ -251,7 +201,7 @@ void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
   for_kept(emitter, r, columns, lanes, terms / split, split,
            [&](std::span<const Ex> kept, Ex part) {
              for_chunk(emitter, part, first_extent, chunk, [&](Ex first, std::int64_t extent) {
-               const Sum sum = declare(emitter, r);
+               const Reducer sum = declare(emitter, *r.node);
                reduce_loops(emitter, r, first, extent, kept, sum, inner_lanes);
                const Element element = read(emitter, sum);
                emitter.builder().store(partial, slot(part, kept, 0), element.re);
@@ -259,7 +209,7 @@ void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
              });
            });
   for_kept(emitter, r, columns, lanes, split, 1, [&](std::span<const Ex> kept, Ex) {
-    const Sum sum = declare(emitter, r);
+    const Reducer sum = declare(emitter, *r.node);
     emitter.builder().loop(split, Role::serial, 1, [&](Ex part) {
       accumulate(emitter, sum,
                  {a.load(partial, slot(part, kept, 0)),
@@ -282,7 +232,6 @@ void schedule_argmax(GroupEmitter& emitter, const HostTarget& target) {
   }
   r.reduced = {axis};
   r.reduced_shape = Shape{r.input[axis]};
-  r.combine = Combine::maximum;
   r.type = register_of(node.operand_type(0).dtype);
   r.complex = false;
   loop::Arena& a = emitter.arena();

@@ -33,7 +33,9 @@ ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool
   result.kernel = std::make_unique<loop::Kernel>();
   result.kernel->name = group.name;
   GroupEmitter emitter(*result.kernel, group, strict);
-  if (group.anchor == nullptr) {
+  if (group.rows) {
+    schedule_rows(emitter, target);
+  } else if (group.anchor == nullptr) {
     schedule_elementwise(emitter, target);
   } else {
     switch (group.anchor->op->pattern) {

@@ -21,6 +21,7 @@ ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool
 // One for each kind of anchor, each in the file of its name.
 void schedule_elementwise(GroupEmitter& emitter, const HostTarget& target);
 void schedule_reduction(GroupEmitter& emitter, const HostTarget& target);
+void schedule_rows(GroupEmitter& emitter, const HostTarget& target);
 void schedule_argmax(GroupEmitter& emitter, const HostTarget& target);
 void schedule_cumulative(GroupEmitter& emitter, const HostTarget& target);
 void schedule_dot(GroupEmitter& emitter, const HostTarget& target);

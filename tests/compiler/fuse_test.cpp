@@ -116,11 +116,11 @@ TEST(Fuse, ReaderAtOtherIndicesIsRefused) {
 }
 
 TEST(Fuse, DiamondThroughAnotherKernelIsRefused) {
-  // %z needs %e itself and the sum over it: one kernel would have to wait for itself.
+  // %z needs %e itself and the sums over its columns: one kernel would have to wait for itself.
   const ir::Graph graph = test::parse(R"(graph @g {
   %x = state {name = "x", dtype = f32, shape = [8, 32]} : f32[8, 32]
   %e = exp %x : f32[8, 32]
-  %s = sum %e {axes = [1], keep = true} : f32[8, 1]
+  %s = sum %e {axes = [0], keep = true} : f32[1, 32]
   %b = broadcast %s {shape = [8, 32]} : f32[8, 32]
   %z = div %e, %b : f32[8, 32]
   state_write %z {name = "z"}
@@ -128,6 +128,45 @@ TEST(Fuse, DiamondThroughAnotherKernelIsRefused) {
   const FusedGraph fused = fuse(graph);
   EXPECT_EQ(fused.groups.size(), 3U);
   EXPECT_TRUE(refused(fused, "another kernel must run between"));
+}
+
+TEST(Fuse, ReductionsOverRowsAndWhatIsBetweenAreOneKernel) {
+  const ir::Graph graph = test::parse(R"(graph @g {
+  %x = state {name = "x", dtype = f32, shape = [2, 8, 32]} : f32[2, 8, 32]
+  %y = state {name = "y", dtype = f32, shape = [16, 32]} : f32[16, 32]
+  %f = reshape %x {shape = [16, 32]} : f32[16, 32]
+  %a = add %f, %y : f32[16, 32]
+  %m = max %a {axes = [1], keep = true} : f32[16, 1]
+  %n = broadcast %m {shape = [16, 32]} : f32[16, 32]
+  %d = sub %a, %n : f32[16, 32]
+  %e = exp %d : f32[16, 32]
+  %s = sum %e {axes = [1], keep = false} : f32[16]
+  %l = log %s : f32[16]
+  %r = reshape %s {shape = [16, 1]} : f32[16, 1]
+  %b = broadcast %r {shape = [16, 32]} : f32[16, 32]
+  %z = div %e, %b : f32[16, 32]
+  state_write %z {name = "z"}
+  state_write %a {name = "a"}
+  state_write %l {name = "l"}
+})");
+  const FusedGraph fused = fuse(graph);
+  ASSERT_EQ(kinds(fused), Kinds{"reduce_elw"});
+  EXPECT_EQ(fused.groups[0].anchors.size(), 2U);
+  EXPECT_EQ(fused.groups[0].outputs.size(), 3U);
+  EXPECT_EQ(fused.groups[0].rows, (Rows{16, 32}));
+}
+
+TEST(Fuse, ReductionsOverOtherRowsAreNot) {
+  // The second reduction runs over pairs of the first one's rows.
+  const ir::Graph graph = test::parse(R"(graph @g {
+  %x = state {name = "x", dtype = f32, shape = [8, 2, 32]} : f32[8, 2, 32]
+  %s = sum %x {axes = [2], keep = true} : f32[8, 2, 1]
+  %b = broadcast %s {shape = [8, 2, 32]} : f32[8, 2, 32]
+  %z = div %x, %b : f32[8, 2, 32]
+  %t = sum %z {axes = [1, 2], keep = false} : f32[8]
+  state_write %t {name = "t"}
+})");
+  EXPECT_EQ(kinds(fuse(graph)), (Kinds{"reduce", "reduce_elw"}));
 }
 
 TEST(Fuse, CheapValueWithTwoReadersIsRebuilt) {
@@ -143,15 +182,20 @@ TEST(Fuse, CheapValueWithTwoReadersIsRebuilt) {
   EXPECT_EQ(kinds(fused), (Kinds{"reduce_elw", "reduce_elw"}));
 }
 
-TEST(Fuse, KeepIsStored) {
+TEST(Fuse, KeepIsComputedOnce) {
+  // Without %k, both sums would compute the relu themselves.
   const ir::Graph graph = test::parse(R"(graph @g {
   %x = state {name = "x", dtype = f32, shape = [64, 32]} : f32[64, 32]
   %r = relu %x : f32[64, 32]
   %k = keep %r : f32[64, 32]
   %s = sum %k {axes = [1], keep = false} : f32[64]
+  %c = sum %k {axes = [0], keep = false} : f32[32]
   state_write %s {name = "s"}
+  state_write %c {name = "c"}
 })");
-  EXPECT_EQ(kinds(fuse(graph)), (Kinds{"elw", "reduce"}));
+  const FusedGraph fused = fuse(graph);
+  ASSERT_EQ(kinds(fused), (Kinds{"reduce_elw", "reduce"}));
+  EXPECT_EQ(fused.groups[0].outputs.size(), 2U);
 }
 
 TEST(Fuse, UpdatesOfSeveralStatesShareOneKernel) {

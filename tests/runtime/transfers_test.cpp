@@ -399,7 +399,7 @@ void wait_for_fills(void* const*, void*, std::int64_t, std::int64_t) {
 }
 
 TEST(TransferThreads, FeedersOfSmallTensorsFillAheadWithinTheirRing) {
-  Training training;
+  Training training(100);
   auto& body = training.b.plan.steps[0].body;
   const auto k = training.b.kernel("wait", 1, wait_for_fills);
   body.insert(body.begin() + 1, launch(k, {}));
@@ -413,7 +413,7 @@ TEST(TransferThreads, FeedersOfSmallTensorsFillAheadWithinTheirRing) {
     furthest = std::max(furthest, iteration - kernels_done.load());
     put(to, value_of(iteration));
   });
-  executable.run(0, 100);
+  executable.run();
   EXPECT_GE(furthest, 2);
   EXPECT_LE(furthest, 32);
   EXPECT_EQ(fills_begun.load(), 100);
