@@ -125,6 +125,8 @@ void Emitter::block(const loop::Block& block) {
       i += 2;
     } else if (const std::size_t stored = width_ > 0 ? store_transposed(block, i) : 0; stored > 0) {
       i += stored;
+    } else if (const std::size_t read = width_ == 0 ? read_together(block, i) : 0; read > 0) {
+      i += read;
     } else {
       statement(*block[i++]);
     }
@@ -448,6 +450,72 @@ Lanes Emitter::read(const Accumulator& accumulator) {
                                 reduce(accumulator, lanes));
   }
   return uniform(value);
+}
+
+/// Halves of two vectors that are to be combined are combined for both in one instruction: the
+/// same pairs in the same order as one after the other.
+std::size_t Emitter::read_together(const loop::Block& block, std::size_t first) {
+  const auto kept = [&](std::size_t i) -> const Register* {
+    const Statement& s = *block[i];
+    if (s.kind != StatementKind::let || s.value) return nullptr;
+    const auto found = registers_.find(s.accumulator);
+    if (found == registers_.end() || found->second.loop != 0 || !found->second.lanes)
+      return nullptr;
+    return std::has_single_bit(found->second.width) ? &found->second : nullptr;
+  };
+  const Register* head = kept(first);
+  if (!head) return 0;
+  const Accumulator& model = *block[first]->accumulator;
+  std::size_t count = 1;
+  for (; count < head->width && first + count < block.size(); ++count) {
+    const Register* next = kept(first + count);
+    if (!next || next->width != head->width) break;
+    const Accumulator& other = *block[first + count]->accumulator;
+    if (other.combine != model.combine || other.type != model.type) break;
+  }
+  count = std::bit_floor(count);
+  if (count < 2) return 0;
+  const auto combine = [&](Value* a, Value* b) {
+    return arithmetic_.combine(model.combine, model.type, a, b);
+  };
+  std::vector<Value*> parts;
+  for (std::size_t i = 0; i < count; ++i) {
+    parts.push_back(builder_.CreateLoad(arithmetic_.type(model.type, head->width),
+                                        find(*block[first + i]->accumulator).lanes));
+  }
+  // Neighbours become one vector: lane 2k of it belongs to the one, lane 2k + 1 to the other.
+  const unsigned width = head->width;
+  while (parts.size() > 1) {
+    const std::size_t half = parts.size() / 2;
+    for (std::size_t i = 0; i < half; ++i) {
+      std::vector<int> low(width), high(width);
+      for (unsigned lane = 0; lane < width; ++lane) {
+        low[lane] = static_cast<int>(lane / 2 + (lane % 2) * width);
+        high[lane] = low[lane] + static_cast<int>(width / 2);
+      }
+      Value* a = parts[i];
+      Value* b = parts[i + half];
+      parts[i] = combine(builder_.CreateShuffleVector(a, b, low),
+                         builder_.CreateShuffleVector(a, b, high));
+    }
+    parts.resize(half);
+  }
+  Value* sums = parts[0];
+  for (unsigned rest = width; rest > count; rest /= 2) {
+    std::vector<int> low(rest / 2), high(rest / 2);
+    for (unsigned lane = 0; lane < rest / 2; ++lane) {
+      low[lane] = static_cast<int>(lane);
+      high[lane] = static_cast<int>(lane + rest / 2);
+    }
+    sums =
+        combine(builder_.CreateShuffleVector(sums, low), builder_.CreateShuffleVector(sums, high));
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const Statement& s = *block[first + i];
+    Value* initial = builder_.CreateLoad(arithmetic_.type(model.type), find(*s.accumulator).scalar);
+    bind(s.variable, uniform(combine(initial, builder_.CreateExtractElement(sums, i))));
+  }
+  return count;
 }
 
 }  // namespace weft::compiler

@@ -113,6 +113,9 @@ class Emitter {
   void accumulate(const loop::Statement& statement);
   void assign(const loop::Statement& statement);
   Lanes read(const loop::Accumulator& accumulator);
+  /// Reads in a row of accumulators whose lanes are to be added up: all of them at once. Returns
+  /// how many statements from `first` on that took, or 0.
+  std::size_t read_together(const loop::Block& block, std::size_t first);
   Register& find(const loop::Accumulator& accumulator);
   llvm::Value* reduce(const loop::Accumulator& accumulator, llvm::Value* lanes);
   llvm::AllocaInst* allocate(llvm::Type* type, const char* name);

@@ -140,6 +140,16 @@ Ex Builder::let(Ex value) {
   return statement->variable;
 }
 
+Ex Builder::let_within(Ex value, std::int64_t minimum, std::int64_t maximum) {
+  if (value->type != Scalar::i64) throw std::logic_error("let_within: the value must be i64");
+  if (value->minimum >= minimum && value->maximum <= maximum) return value;
+  if (minimum == maximum) return arena().integer(minimum);
+  Statement* statement = append(StatementKind::let);
+  statement->value = value;
+  statement->variable = arena().variable(Scalar::i64, minimum, maximum);
+  return statement->variable;
+}
+
 Accumulator* Builder::declare(Scalar type, Combine combine, Ex initial) {
   if (initial->type != type) throw std::logic_error("declare: initial value of another type");
   kernel_.accumulators.push_back({.type = type,

@@ -93,6 +93,9 @@ class Builder {
   void store(const Buffer* buffer, Ex index, Ex value, Ex predicate = nullptr);
   /// Evaluates `value` here and now; the result may be used in the rest of the enclosing block.
   Ex let(Ex value);
+  /// The same for an i64 that is known to lie between two bounds, where its expression's range says
+  /// less: what is computed from it simplifies further.
+  Ex let_within(Ex value, std::int64_t minimum, std::int64_t maximum);
   Accumulator* declare(Scalar type, Combine combine, Ex initial);
   /// A float product that is added is contracted: accumulator = fma(a, b, accumulator).
   void accumulate(Accumulator* accumulator, Ex value);

@@ -15,6 +15,17 @@ void schedule_dot(GroupEmitter& emitter, const HostTarget& target) {
     return;
   }
   const int lanes = target.vector_lanes(type.dtype);
+  // Transposing a column costs as much as multiplying it by about six rows.
+  constexpr std::int64_t few = 6;
+  if (p.rows() > few && p.columns() <= few) p.swapped = true;
+  if (p.rows() <= few && p.depth() >= lanes) {
+    const OperandLayout columns = operand_layout(emitter.group(), p, true);
+    if (columns.depth_contiguous && !columns.free_contiguous) {
+      schedule_dot_few_rows(emitter, p, target);
+      return;
+    }
+  }
+  p.swapped = false;
   if (p.columns() < lanes / 2 && p.rows() > p.columns()) p.swapped = true;
   if (p.columns() < lanes / 2 && p.depth() >= lanes) {
     schedule_dot_inner(emitter, p, target);

@@ -111,7 +111,7 @@ class Tiled {
     }
     const Ex extent =
         a_.binary(loop::Binary::minimum, a_.integer(part), a_.sub(a_.integer(total), first));
-    b_.loop(extent, [&](Ex i) { body(a_.add(first, i)); });
+    b_.loop(extent, [&](Ex i) { body(b_.let_within(a_.add(first, i), 0, total - 1)); });
   }
 
   /// `body` for the panels of one part: full ones in a loop, then the last one if it is smaller.
@@ -125,7 +125,9 @@ class Tiled {
                             ? a_.integer(per_part)
                             : a_.binary(loop::Binary::minimum, a_.integer(per_part),
                                         a_.sub(a_.integer(full), first));
-      b_.loop(extent, [&](Ex i) { full_body(a_.add(first, i), i, panels.size); });
+      b_.loop(extent, [&](Ex i) {
+        full_body(b_.let_within(a_.add(first, i), 0, full - 1), i, panels.size);
+      });
     }
     if (rest == 0) return;
     const auto last = [&] { rest_body(a_.integer(full), a_.sub(a_.integer(full), first), rest); };
@@ -254,11 +256,10 @@ class Tiled {
         return;
       }
       const Ex border = a_.integer(work[0].blocks);
-      b_.condition(a_.less(block, border), [&] {
-        pack(work[0], a_.binary(loop::Binary::minimum, block, a_.integer(work[0].blocks - 1)));
-      });
+      b_.condition(a_.less(block, border),
+                   [&] { pack(work[0], b_.let_within(block, 0, work[0].blocks - 1)); });
       b_.condition(a_.less_equal(border, block), [&] {
-        pack(work[1], a_.binary(loop::Binary::maximum, a_.sub(block, border), a_.integer(0)));
+        pack(work[1], b_.let_within(a_.sub(block, border), 0, work[1].blocks - 1));
       });
     });
   }
