@@ -70,7 +70,7 @@ void Failure::rethrow() const {
 
 FeederChannel::FeederChannel(const plan::Feeder& feeder) : bytes_(feeder.type.bytes()) {
   constexpr std::int64_t ring_bytes = std::int64_t{256} << 10;
-  constexpr std::int64_t most_slots = 32;
+  constexpr std::int64_t most_slots = 128;
   const std::int64_t slots = ring_bytes / std::max<std::int64_t>(bytes_, 1);
   slots_.resize(static_cast<std::size_t>(std::clamp<std::int64_t>(slots, 2, most_slots)));
 }

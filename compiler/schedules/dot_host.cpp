@@ -26,6 +26,12 @@ void schedule_dot(GroupEmitter& emitter, const HostTarget& target) {
     }
   }
   p.swapped = false;
+  // A few multiply-adds a result are fewer operations than storing it takes.
+  constexpr std::int64_t longest_outer = 4;
+  if (p.depth() >= 1 && p.depth() <= longest_outer && p.columns() >= lanes / 2) {
+    schedule_dot_outer(emitter, p, target);
+    return;
+  }
   if (p.columns() < lanes / 2 && p.rows() > p.columns()) p.swapped = true;
   if (p.columns() < lanes / 2 && p.depth() >= lanes) {
     schedule_dot_inner(emitter, p, target);

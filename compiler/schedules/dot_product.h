@@ -57,6 +57,7 @@ class ProductAccess {
 inline constexpr std::int64_t product_block_work = 1 << 19;
 
 // The schedules, one in each file of their names.
+void schedule_dot_outer(GroupEmitter& emitter, const Product& product, const HostTarget& target);
 void schedule_dot_inner(GroupEmitter& emitter, const Product& product, const HostTarget& target);
 void schedule_dot_few_rows(GroupEmitter& emitter, const Product& product, const HostTarget& target);
 void schedule_dot_tiled(GroupEmitter& emitter, const Product& product, const HostTarget& target);
