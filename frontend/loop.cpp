@@ -70,6 +70,7 @@ class Body {
     for (std::size_t i = 0; i < captured.cells.size(); ++i) {
       const auto result = static_cast<std::uint32_t>(carried.size() + i);
       trace_.write(captured.cells[i], node->result(result), trace_.depth(), what_);
+      trace_.entry(captured.cells[i], trace_.depth()).carried = true;
     }
     return node;
   }

@@ -173,6 +173,7 @@ void Trace::abandon() {
 Trace::Carried Trace::close(std::string_view what) {
   Carried carried;
   std::vector<Value> results;
+  std::vector<std::pair<Value, std::string>> carried_states;
   ir::ValueMap resolved;
   const std::size_t inside = depth();
   const std::size_t outside = inside - 1;
@@ -188,7 +189,9 @@ Trace::Carried Trace::close(std::string_view what) {
   const std::vector<std::shared_ptr<Cell>> touched = frame().touched;
   for (const auto& cell : touched) {
     const Entry at = entry(cell, inside);
-    if (!at.assigned || at.value == at.placeholder) {
+    const bool is_state = cell->kind == CellKind::state || cell->kind == CellKind::parameter;
+    // A state that an inner loop changes and this body puts back is another one in between.
+    if (!at.assigned || (at.value == at.placeholder && !(is_state && at.carried))) {
       const Value outer = read(cell, outside);
       resolved.set(at.placeholder, outer ? outer : raw(cell, outside));
       continue;
@@ -202,7 +205,15 @@ Trace::Carried Trace::close(std::string_view what) {
     carried.inits.push_back(raw(cell, outside));
     carried.arguments.push_back(at.placeholder.node);
     results.push_back(at.value ? at.value : zeros(*cell, region));
+    if (is_state) carried_states.emplace_back(at.placeholder, cell->name);
   }
+  // They hold as an iteration begins.
+  const std::size_t own = region.nodes.size();
+  for (const auto& [argument, name] : carried_states) {
+    builder.emit(ops::op("state_carry"), {argument}, {{"name", name}});
+  }
+  std::rotate(region.nodes.begin(), region.nodes.begin() + static_cast<std::ptrdiff_t>(own),
+              region.nodes.end());
   region.yields.insert(region.yields.end(), results.begin(), results.end());
   ir::replace_uses(region, resolved);
   log("trace", "{}: carries {} tensors from outside, captures {}", what, carried.cells.size(),
@@ -226,7 +237,7 @@ Value Trace::iteration() {
 void Trace::finish() {
   for (const auto& cell : states) {
     const Entry& home = cell->home;
-    if (!home.assigned || home.value == home.placeholder) continue;
+    if (!home.assigned || (home.value == home.placeholder && !home.carried)) continue;
     builder.emit(ops::op("state_write"), {home.value}, {{"name", cell->name}});
   }
   compiler::dead_code(graph);

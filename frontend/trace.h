@@ -27,10 +27,11 @@ struct Entry {
   std::uint64_t frame = 0;  ///< serial of the frame
   std::uint32_t depth = 0;
   bool assigned = false;
-  bool pinned = false;  ///< a gradient relies on its not changing in this frame
-  Value value;          ///< null: no gradient (gradient cells only)
-  Value leaf;           ///< parameters: what reads give; gradients end there
-  Value placeholder;    ///< the region argument that stands for the value at the frame's start
+  bool carried = false;  ///< by a loop in this frame
+  bool pinned = false;   ///< a gradient relies on its not changing in this frame
+  Value value;           ///< null: no gradient (gradient cells only)
+  Value leaf;            ///< parameters: what reads give; gradients end there
+  Value placeholder;     ///< the region argument that stands for the value at the frame's start
   Location pinned_at;
 };
 

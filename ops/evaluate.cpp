@@ -113,6 +113,8 @@ void Evaluation::run(const Node& node, std::int64_t iteration) {
     set(node, read_state(node));
   } else if (node.is("state_write")) {
     written_[node.attributes.text("name")] = get(node.operands[0]);
+  } else if (node.is("state_carry")) {
+    // What an exception would leave: there is none.
   } else if (node.is("scalar")) {
     const auto found = environment_.scalars.find(node.attributes.text("name"));
     const bool given = found != environment_.scalars.end();

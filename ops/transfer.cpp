@@ -56,6 +56,11 @@ std::span<const Op> transfer_ops() {
           "a tensor that outlives the run, as it was when the run began"),
       row("state_write", 1, 1, {{"name", AttributeSpec::text}}, infer_write, no_results,
           "the value that the state of that name has after the run"),
+      row("state_carry", 1, 1, {{"name", AttributeSpec::text}}, infer_write, no_results,
+          "between the iterations of the loop around it, the state of that name is its operand: an "
+          "argument that the loop carries. What an exception leaves; after the run state_write "
+          "says "
+          "what the state is"),
       row("scalar", 0, 0, {{"name", AttributeSpec::text}, {"value", AttributeSpec::real}},
           infer_scalar, no_operands,
           "an f32 that can be changed between runs without compiling; value is its default"),

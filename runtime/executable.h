@@ -83,7 +83,10 @@ class Executable {
   /// Iterations of the top-level loop where the plan has exactly one, else 1.
   std::int64_t iterations() const;
   /// Runs everything; returns when the last callback has. The first exception of a feeder or
-  /// receiver comes out of here, with State that of the last completed iteration:
+  /// receiver comes out of here, with State that of the last completed iteration: states that a
+  /// loop changes are as its last iteration left them, or as it found them; what is changed outside
+  /// of the loop that was stopped (or of one before it) is as it was when the run, or the iteration
+  /// of the loop around it, began. An exception is
   /// - a feeder's, before any kernel of its iteration runs, after the callbacks of earlier ones;
   /// - a receiver's, when the loop around its step (any outermost loop, where there is none) is to
   ///   begin another iteration. Snapshots waiting for that receiver are dropped; other receivers

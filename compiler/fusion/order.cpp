@@ -1,6 +1,7 @@
 #include "compiler/fusion/order.h"
 
 #include <map>
+#include <optional>
 #include <queue>
 #include <set>
 #include <unordered_map>
@@ -51,6 +52,7 @@ class Edges {
       }
     }
     add_write_after_read();
+    keep_order_of_loops();
     return std::move(successors_);
   }
 
@@ -86,6 +88,18 @@ class Edges {
       for (std::size_t reader : readers->second) {
         if (reader != writer->second) successors_[reader].insert(writer->second);
       }
+    }
+  }
+
+  /// Loops run in the order of the program, so that an exception in one finds State as the others
+  /// before it left it.
+  void keep_order_of_loops() {
+    std::optional<std::size_t> last;
+    for (std::size_t i = 0; i < size_; ++i) {
+      const Node* node = region_.items[i].node;
+      if (node == nullptr || !node->is("loop")) continue;
+      if (last && !reaches(i, *last)) successors_[*last].insert(i);
+      last = i;
     }
   }
 

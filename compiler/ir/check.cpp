@@ -169,9 +169,22 @@ std::vector<Type> infer(const Node& node) {
   return types;
 }
 
+/// An argument that the loop around the node carries. Of a scan's, the slices are not: lower_scan
+/// puts other values in their place.
+void carried_argument(const Node& node) {
+  const Node& argument = *node.operands.at(0).node;
+  const std::vector<Node*>* arguments = node.parent == nullptr ? nullptr : &node.parent->arguments;
+  if (arguments == nullptr || arguments->empty() || argument.parent != node.parent ||
+      !argument.is("argument") || arguments->front() == &argument) {
+    throw Error("its operand is no argument that the loop around it carries");
+  }
+}
+
 void States::visit(const Node& node, bool top_level) {
+  if (node.is("state_carry")) carried_argument(node);
   const bool write = node.is("state_write");
-  if (!write && !node.is("state")) return;
+  const bool carry = node.is("state_carry");
+  if (!write && !carry && !node.is("state")) return;
   const std::string& name = node.attributes.text("name");
   if (write && !top_level) {
     throw Error(
@@ -179,7 +192,7 @@ void States::visit(const Node& node, bool top_level) {
                     "only",
                     name));
   }
-  const Type& type = write ? node.operand_type(0) : node.results.at(0);
+  const Type& type = write || carry ? node.operand_type(0) : node.results.at(0);
   const auto [place, fresh] = states_.try_emplace(name, Entry{type, write});
   if (fresh) return;
   Entry& entry = place->second;

@@ -12,7 +12,7 @@ using ir::Region;
 using ir::Value;
 
 bool is_observable(const Node& node) {
-  return node.is("receiver") || node.is("state_write") || node.is("keep");
+  return node.is("receiver") || node.is("state_write") || node.is("state_carry") || node.is("keep");
 }
 
 /// Results and arguments of a loop or scan by slot: carried values first; then a scan's xs have

@@ -257,9 +257,11 @@ std::vector<std::uint32_t> stack_carried(Node& scan) {
 }
 
 /// Copies of the body's nodes compute the step once more in the backward scan, which must not be
-/// seen outside: receivers are dropped, and what cannot be repeated is an error.
+/// seen outside: receivers and what an exception leaves are dropped, and what cannot be repeated is
+/// an error.
 void drop_effects(Region& body) {
-  std::erase_if(body.nodes, [](const Node* node) { return node->is("receiver"); });
+  std::erase_if(body.nodes,
+                [](const Node* node) { return node->is("receiver") || node->is("state_carry"); });
   ir::walk(body, [](Node& node) {
     for (Region* nested : node.regions) drop_effects(*nested);
     if (node.is("feeder") || node.is("state_write")) {

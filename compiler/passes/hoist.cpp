@@ -63,15 +63,20 @@ class Hoisting {
   bool changed() const { return changed_; }
 
  private:
-  /// A carried value that is handed on unchanged is its start, in the body and after the loop.
+  /// A carried value that is handed on unchanged is its start, in the body and after the loop. Not
+  /// what a state is between iterations: its memory is part of the loop's meaning.
   void forward_unchanged(Node& node) {
     const Region& body = *node.regions[0];
+    std::unordered_set<const Node*> states;
+    for (const Node* inner : body.nodes) {
+      if (inner->is("state_carry")) states.insert(inner->operands[0].node);
+    }
     const std::size_t carried = node.is("scan")
                                     ? static_cast<std::size_t>(node.attributes.integer("carried"))
                                     : node.operands.size();
     for (std::uint32_t i = 0; i < carried; ++i) {
       const Value argument = body.arguments[i + 1]->result();
-      if (body.yields[i] != argument) continue;
+      if (body.yields[i] != argument || states.contains(argument.node)) continue;
       changed_ = true;
       map_.set(argument, node.operands[i]);
       map_.set(node.result(i), node.operands[i]);

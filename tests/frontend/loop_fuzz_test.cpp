@@ -1,5 +1,11 @@
+#include <algorithm>
 #include <cmath>
+#include <compare>
+#include <numeric>
+#include <optional>
 #include <random>
+#include <set>
+#include <stdexcept>
 
 #include "support.h"
 
@@ -7,13 +13,15 @@ namespace weft::test {
 namespace {
 
 /// A statement of a random program on scalar variables: `to = 0.5 x - 0.25 y + 1`, `to = x` (both
-/// stand for one value then), a block-local variable that is used at once, a log of `x`, or a loop.
+/// stand for one value then), a block-local variable that is used at once, a log of `x`, data added
+/// to `to` and to a sum of all data, or a loop.
 struct Statement {
-  enum Kind : std::uint8_t { compute, copy, local, log, loop } kind = compute;
+  enum Kind : std::uint8_t { compute, copy, local, log, feed, loop } kind = compute;
   std::size_t to = 0;
   std::size_t x = 0;
   std::size_t y = 0;
   std::int64_t count = 0;
+  int number = 0;  ///< of a feed in the program
   std::vector<Statement> body;
 };
 
@@ -27,7 +35,7 @@ std::vector<Statement> random_block(Random& random, std::size_t variables, int d
   const std::size_t length = 1 + below(5);
   for (std::size_t i = 0; i < length; ++i) {
     Statement statement;
-    statement.kind = static_cast<Statement::Kind>(below(depth > 0 ? 5 : 4));
+    statement.kind = static_cast<Statement::Kind>(below(depth > 0 ? 6 : 5));
     statement.to = below(variables);
     statement.x = below(variables);
     statement.y = below(variables);
@@ -40,15 +48,72 @@ std::vector<Statement> random_block(Random& random, std::size_t variables, int d
   return block;
 }
 
+void number_feeds(std::vector<Statement>& block, int& next) {
+  for (Statement& s : block) {
+    if (s.kind == Statement::feed) s.number = next++;
+    number_feeds(s.body, next);
+  }
+}
+
+/// A feed in an iteration.
+struct Feed {
+  int number = 0;
+  std::int64_t iteration = 0;
+  auto operator<=>(const Feed&) const = default;
+};
+
+struct Stopped : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+constexpr std::size_t variables = 6;
+/// The last two share the places of the first two.
+constexpr std::size_t places = variables - 2;
+
+double first_value(std::size_t place) { return 0.75 * static_cast<double>(place) - 1; }
+bool is_state(std::size_t place) { return place % 2 == 0; }
+std::string name_of(std::size_t place) { return "v" + std::to_string(place); }
+
 /// What the program means, said in C++. `slot` gives the place of each variable: copies share one.
 struct Direct {
   std::vector<double> values;
   std::vector<std::size_t> slot;
+  double fed = 0;
   Values log;
+  /// What State holds: what a loop changes, from its start on as of its last completed iteration;
+  /// everything else as before the run.
+  std::vector<double> visible;
+  double visible_fed = 0;
+  std::vector<Feed> feeds;
+  std::optional<Feed> stop;  ///< throws Stopped before the iteration of this one
 
   double& at(std::size_t variable) { return values[slot[variable]]; }
 
-  void run(const std::vector<Statement>& block, double index) {
+  /// The program as a whole.
+  void execute(const std::vector<Statement>& program) {
+    visible = values;
+    fetch(program, 0);
+    run(program, 0, 0);
+    visible = values;
+    visible_fed = fed;
+  }
+
+  void fetch(const std::vector<Statement>& block, std::int64_t iteration) {
+    for (const Statement& s : block) {
+      if (s.kind != Statement::feed) continue;
+      feeds.push_back({s.number, iteration});
+      if (stop == feeds.back()) throw Stopped("no more data");
+    }
+  }
+
+  void show(const std::set<std::size_t>& changed) {
+    for (const std::size_t place : changed) {
+      (place == fed_place ? visible_fed : visible[place]) =
+          place == fed_place ? fed : values[place];
+    }
+  }
+
+  void run(const std::vector<Statement>& block, double index, std::int64_t iteration) {
     for (const Statement& s : block) {
       switch (s.kind) {
         case Statement::compute:
@@ -66,20 +131,82 @@ struct Direct {
         case Statement::log:
           log.push_back(at(s.x));
           break;
-        case Statement::loop:
-          for (std::int64_t i = 0; i < s.count; ++i) run(s.body, static_cast<double>(i));
+        case Statement::feed:
+          fed += static_cast<double>(iteration);
+          at(s.to) = 0.5 * at(s.to) + 0.25 * static_cast<double>(iteration);
           break;
+        case Statement::loop: {
+          const std::set<std::size_t> changed = changed_by(s.body);
+          show(changed);
+          for (std::int64_t i = 0; i < s.count; ++i) {
+            const std::int64_t inner = iteration * s.count + i;
+            fetch(s.body, inner);
+            run(s.body, static_cast<double>(i), inner);
+            show(changed);
+          }
+          break;
+        }
       }
     }
   }
+
+  /// The places that the block gives other values, if only in loops in it.
+  std::set<std::size_t> changed_by(const std::vector<Statement>& block) const {
+    std::set<std::size_t> changed;
+    // Where a place's value comes from: its own start, another's, or made here.
+    std::vector<std::size_t> origin(values.size());
+    std::iota(origin.begin(), origin.end(), std::size_t{0});
+    constexpr std::size_t made = static_cast<std::size_t>(-1);
+    for (const Statement& s : block) {
+      switch (s.kind) {
+        case Statement::compute:
+          origin[slot[s.to]] = made;
+          break;
+        case Statement::copy:
+          origin[slot[s.to]] = origin[slot[s.x]];
+          break;
+        case Statement::local:
+          origin[slot[s.x]] = made;
+          origin[slot[s.to]] = made;
+          break;
+        case Statement::log:
+          break;
+        case Statement::feed:
+          origin[slot[s.to]] = made;
+          changed.insert(fed_place);
+          break;
+        case Statement::loop:
+          for (const std::size_t place : changed_by(s.body)) {
+            // A state that is put back after it was another one between iterations, too.
+            if (place == fed_place || is_state(place)) changed.insert(place);
+            if (place != fed_place) origin[place] = made;
+          }
+          break;
+      }
+    }
+    for (std::size_t place = 0; place < origin.size(); ++place) {
+      if (origin[place] != place) changed.insert(place);
+    }
+    return changed;
+  }
+
+  static constexpr std::size_t fed_place = static_cast<std::size_t>(-1);
 };
 
-void record(const std::vector<Statement>& block, std::vector<Tensor>& variables,
-            const Tensor& index, int& logs) {
+/// Feeds the number of the iteration; stops at one of them.
+auto iterations(std::int64_t stop) {
+  return [stop](std::int64_t iteration, std::span<double> to) {
+    if (iteration == stop) throw Stopped("no more data");
+    std::ranges::fill(to, static_cast<double>(iteration));
+  };
+}
+
+void record(const std::vector<Statement>& block, std::vector<Tensor>& tensors, const Tensor& index,
+            int& logs) {
   for (const Statement& s : block) {
-    Tensor& to = variables[s.to];
-    Tensor& x = variables[s.x];
-    Tensor& y = variables[s.y];
+    Tensor& to = tensors[s.to];
+    Tensor& x = tensors[s.x];
+    Tensor& y = tensors[s.y];
     switch (s.kind) {
       case Statement::compute:
         assign(to, 0.5 * x - 0.25 * y + 1 + 0.125 * index);
@@ -95,46 +222,69 @@ void record(const std::vector<Statement>& block, std::vector<Tensor>& variables,
       }
       case Statement::log:
         // Calls of one receiver are in order; those of several are put in order by a counter.
-        assign(variables.back(), variables.back() + 1);
-        receiver("log" + std::to_string(logs++), {variables.back(), x},
+        assign(tensors.back(), tensors.back() + 1);
+        receiver("log" + std::to_string(logs++), {tensors.back(), x},
                  [](std::int64_t, const std::vector<HostTensor>&) {});
         break;
+      case Statement::feed: {
+        const Tensor data =
+            feeder("feed" + std::to_string(s.number), {}, DType::f64, iterations(-1));
+        Tensor fed = weft::state("fed", {}, DType::f64);
+        fed += data;
+        assign(to, 0.5 * to + 0.25 * data);
+        break;
+      }
       case Statement::loop:
         loop(s.count,
-             [&](Tensor inner) { record(s.body, variables, cast(inner, DType::f64), logs); });
+             [&](Tensor inner) { record(s.body, tensors, cast(inner, DType::f64), logs); });
         break;
     }
   }
 }
 
-TEST(LoopFuzz, TracesMeanWhatTheyWouldRunAs) {
-  constexpr std::size_t variables = 6;
-  for (unsigned seed = 0; seed < 300; ++seed) {
-    Random random(seed);
-    const std::vector<Statement> program = random_block(random, variables, 3);
-    Direct direct;
-    for (std::size_t i = 0; i < variables; ++i) {
-      direct.values.push_back(0.75 * static_cast<double>(i) - 1);
-      // The last two share the places of the first two.
-      direct.slot.push_back(i < variables - 2 ? i : i - (variables - 2));
+std::vector<Statement> random_program(unsigned seed) {
+  Random random(seed);
+  std::vector<Statement> program = random_block(random, variables, 3);
+  int feeds = 0;
+  number_feeds(program, feeds);
+  return program;
+}
+
+Direct start() {
+  Direct direct;
+  for (std::size_t i = 0; i < places; ++i) direct.values.push_back(first_value(i));
+  for (std::size_t i = 0; i < variables; ++i) direct.slot.push_back(i % places);
+  return direct;
+}
+
+Program trace_program(State& state, const std::vector<Statement>& program) {
+  return trace(state, [&] {
+    std::vector<Tensor> tensors;
+    for (std::size_t i = 0; i < places; ++i) {
+      const auto value = init::constant(first_value(i));
+      tensors.push_back(is_state(i) ? weft::state(name_of(i), {}, DType::f64, value)
+                                    : constant(value.a, DType::f64));
     }
-    direct.run(program, 0);
+    tensors.push_back(tensors[0]);
+    tensors.push_back(tensors[1]);
+    tensors.push_back(constant(0, DType::f64));  // counts the log
+    int logs = 0;
+    record(program, tensors, constant(0, DType::f64), logs);
+    for (std::size_t i = 0; i < variables; ++i) out("v" + std::to_string(i), tensors[i]);
+  });
+}
+
+/// Fused, multiplications and additions may be rounded once; errors shrink from step to step.
+constexpr double tolerance = 64 * 0x1p-53;
+
+TEST(LoopFuzz, TracesMeanWhatTheyWouldRunAs) {
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    const std::vector<Statement> program = random_program(seed);
+    Direct direct = start();
+    direct.execute(program);
 
     State state;
-    const Program traced = trace(state, [&] {
-      std::vector<Tensor> tensors;
-      for (std::size_t i = 0; i < variables - 2; ++i) {
-        const auto value = init::constant(0.75 * static_cast<double>(i) - 1);
-        tensors.push_back(i % 2 == 0 ? weft::state("v" + std::to_string(i), {}, DType::f64, value)
-                                     : constant(value.a, DType::f64));
-      }
-      tensors.push_back(tensors[0]);
-      tensors.push_back(tensors[1]);
-      tensors.push_back(constant(0, DType::f64));  // counts the log
-      int logs = 0;
-      record(program, tensors, constant(0, DType::f64), logs);
-      for (std::size_t i = 0; i < variables; ++i) out("v" + std::to_string(i), tensors[i]);
-    });
+    const Program traced = trace_program(state, program);
     check_graph(traced);
     // Compiling takes longer than all the rest: a part of the programs.
     State compiled = state.clone();
@@ -145,7 +295,7 @@ TEST(LoopFuzz, TracesMeanWhatTheyWouldRunAs) {
     }
     const Outcome outcome = evaluate(traced, state);
     for (std::size_t i = 0; i < variables; ++i) {
-      EXPECT_EQ(outcome.received.at("v" + std::to_string(i))[0][0], Values{direct.at(i)})
+      EXPECT_EQ(outcome.received.at(name_of(i))[0][0], Values{direct.at(i)})
           << "seed " << seed << ", variable " << i << "\n"
           << traced.dump();
     }
@@ -157,15 +307,61 @@ TEST(LoopFuzz, TracesMeanWhatTheyWouldRunAs) {
     Values ordered;
     for (const auto& [number, value] : log) ordered.push_back(value);
     EXPECT_EQ(ordered, direct.log) << "seed " << seed << "\n" << traced.dump();
-    for (std::size_t i = 0; i < variables - 2; i += 2) {
-      EXPECT_EQ(state.values("v" + std::to_string(i)), Values{direct.at(i)}) << "seed " << seed;
-      // Fused, multiplications and additions may be rounded once; errors shrink from step to step.
+    for (std::size_t i = 0; i < places; ++i) {
+      if (!is_state(i)) continue;
+      EXPECT_EQ(state.values(name_of(i)), Values{direct.at(i)}) << "seed " << seed;
       if (seed % 10 == 0) {
-        expect_near(compiled.values("v" + std::to_string(i)), {direct.at(i)}, 64 * 0x1p-53);
+        expect_near(compiled.values(name_of(i)), {direct.at(i)}, tolerance);
       }
     }
     if (HasFailure()) return;
   }
+}
+
+TEST(LoopFuzz, ExceptionsLeaveTheLastIteration) {
+  int stops = 0;
+  for (unsigned seed = 1000; seed < 1080; ++seed) {
+    const std::vector<Statement> program = random_program(seed);
+    Direct whole = start();
+    whole.execute(program);
+    if (whole.feeds.empty()) continue;
+    State state;
+    const Program traced = trace_program(state, program);
+    Executable executable = traced.compile({.threads = 1, .synchronous = seed % 2 == 0});
+    Random random(seed);
+    for (int sample = 0; sample < 6; ++sample, ++stops) {
+      const Feed stop = whole.feeds[random() % whole.feeds.size()];
+      SCOPED_TRACE("seed " + std::to_string(seed) + ", feed " + std::to_string(stop.number) +
+                   " in iteration " + std::to_string(stop.iteration));
+      Direct direct = start();
+      direct.stop = stop;
+      EXPECT_THROW(direct.execute(program), Stopped);
+      State interrupted = state.clone();
+      executable.bind(interrupted);
+      const std::string feed = "feed" + std::to_string(stop.number);
+      executable.set_feeder(feed, iterations(stop.iteration));
+      EXPECT_THROW(executable.run(), Stopped);
+      for (std::size_t i = 0; i < places; ++i) {
+        if (!is_state(i)) continue;
+        expect_near(interrupted.values(name_of(i)), {direct.visible[i]}, tolerance);
+      }
+      EXPECT_EQ(interrupted.values("fed"), Values{direct.visible_fed});
+      // Nothing of that is left in the executable.
+      executable.set_feeder(feed, iterations(-1));
+      State complete = state.clone();
+      executable.bind(complete);
+      executable.run();
+      EXPECT_EQ(complete.values("fed"), Values{whole.fed});
+      for (std::size_t i = 0; i < places; ++i) {
+        if (is_state(i)) expect_near(complete.values(name_of(i)), {whole.at(i)}, tolerance);
+      }
+      if (HasFailure()) {
+        ADD_FAILURE() << traced.dump() << executable.dump("fused");
+        return;
+      }
+    }
+  }
+  EXPECT_GT(stops, 100);
 }
 
 }  // namespace

@@ -349,6 +349,22 @@ TEST_P(Interrupted, TheInitialValueIsNeededThroughout) {
       [&] { first = ramp("w", 1) * 1; });
 }
 
+TEST_P(WriteAfterRead, AFeederStopsALoopWhoseStateIsReadLater) {
+  const auto body = [&](std::int64_t stop) {
+    return [&, stop] {
+      Tensor w = ramp("w", 1);
+      Tensor backup = weft::state("backup", {size});
+      const Tensor first = w * 1;
+      loop(5, [&](Tensor) { w += feeder("x", {}, DType::f32, counting(stop)); });
+      assign(backup, first);
+      w += first;
+    };
+  };
+  EXPECT_THROW(run(body(3)), Stopped);
+  EXPECT_EQ(state_.values("w"), ramp_values(1 + 1 + 2 + 3));
+  EXPECT_EQ(state_.values("backup"), Values(size));
+}
+
 TEST_P(WriteAfterRead, AFeederStopsALoopInALoop) {
   const auto body = [&] {
     Tensor w = ramp("w", 1);
@@ -376,6 +392,25 @@ TEST_P(WriteAfterRead, AFeederStopsALoopInALoop) {
 }
 
 /// What the inner loop did is in all states, though one of them is changed after it as well.
+TEST_P(WriteAfterRead, AFeederStopsALoopWhoseStateTheOuterLoopChanges) {
+  const auto body = [&] {
+    Tensor w = ramp("w", 1);
+    Tensor steps = weft::state("steps", {}, DType::i64);
+    loop(3, [&](Tensor) {
+      const Tensor before = w * 1;
+      loop(4, [&](Tensor) {
+        w += feeder("x", {}, DType::f32, counting(6));
+        steps += 1;
+      });
+      w += flip(before, {0});
+    });
+  };
+  EXPECT_THROW(run(body), Stopped);
+  const Values first = plus(ramp_values(1 + 1 + 2 + 3 + 4), reversed(ramp_values(1)));
+  EXPECT_EQ(state_.values("steps"), Values{6});
+  EXPECT_EQ(state_.values("w"), map(first, [](double x) { return x + 5 + 6; }));
+}
+
 TEST_P(WriteAfterRead, AReceiverStopsBetweenIterations) {
   constexpr std::int64_t stop = 2;
   constexpr std::int64_t count = 50;

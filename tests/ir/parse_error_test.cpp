@@ -178,6 +178,20 @@ const Malformed malformed[] = {
     {"graph @m {\n" W "loop {count = 1} (%i: i64[]) { state_write %w {name = \"w\"} } }",
      "3:32: state_write(f32[2]): writes state 'w' in a body; states are written on the top level "
      "only"},
+    {"graph @m {\n" W "state_carry %w {name = \"w\"} }",
+     "3:1: state_carry(f32[2]): its operand is no argument that the loop around it carries"},
+    {"graph @m {\n" W "%y = loop %w {count = 1} (%i: i64[], %a: f32[2]) {\n"
+     "state_carry %w {name = \"w\"} yield %a } : f32[2] }",
+     "4:1: state_carry(f32[2]): its operand is no argument that the loop around it carries"},
+    {"graph @m { loop {count = 1} (%i: i64[]) { state_carry %i {name = \"i\"} } }",
+     "1:43: state_carry(i64[]): its operand is no argument that the loop around it carries"},
+    {"graph @m {\n" W "%y = loop %w {count = 1} (%i: i64[], %a: f32[2]) {\n"
+     "loop {count = 1} (%j: i64[]) { state_carry %a {name = \"w\"} } yield %a } : f32[2] }",
+     "4:32: state_carry(f32[2]): its operand is no argument that the loop around it carries"},
+    {"graph @m {\n" W "%s = state {name = \"s\", dtype = f32, shape = []} : f32[]\n"
+     "%y = loop %s {count = 1} (%i: i64[], %a: f32[]) { state_carry %a {name = \"w\"} yield %a } "
+     ": f32[] }",
+     "4:51: state_carry(f32[]): state 'w' is f32[] here and f32[2] before"},
 
     // Locations.
     {"graph @m { receiver {name = \"r\", every = 1} @ file:1 }",

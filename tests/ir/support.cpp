@@ -89,6 +89,7 @@ class Table : public OpTable {
          {name_spec, {"dtype", dtype}, {"shape", integers}},
          stated_type});
     add({"state_write", Pattern::transfer, 1, 1, 0, {name_spec}, no_types});
+    add({"state_carry", Pattern::transfer, 1, 1, 0, {name_spec}, no_types});
     add({"receiver", Pattern::transfer, 0, -1, 0, {name_spec, {"every", integer}}, no_types});
     add({"loop", Pattern::control, 0, -1, 1, {{"count", integer}}, loop_types});
     add({"scan",

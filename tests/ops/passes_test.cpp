@@ -497,6 +497,18 @@ TEST(Hoist, UnchangedCarriedValuesAreCaptured) {
           out("r"));
 }
 
+/// What a state is between iterations is kept, though the loop hands it on unchanged and nothing
+/// reads it after.
+TEST(Hoist, CarriedStatesStayCarried) {
+  const std::string text =
+      "%l, %m = loop %x, %y {count = 2} (%t: i64[], %a: f32[2, 3], %b: f32[2, 3]) {\n"
+      "  state_carry %b {name = \"y\"}\n %d = mul %a, %b : f32[2, 3]\n"
+      "  yield %d, %b\n} : f32[2, 3], f32[2, 3]\n" +
+      out("l");
+  check_hoist(text, text);
+  check_dead_code(text, text);
+}
+
 TEST(Hoist, InvariantsLeaveAllLoops) {
   check_hoist(
       "%l = loop %x {count = 2} (%t: i64[], %a: f32[2, 3]) {\n"

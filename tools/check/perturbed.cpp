@@ -151,7 +151,7 @@ void Evaluation::run(const Node& node, std::int64_t iteration) {
   } else if (node.is("receiver")) {
     if (iteration % node.attributes.integer("every") != 0) return;
     outcome_.received[node.attributes.text("name")].push_back({iteration, get_all(node.operands)});
-  } else {
+  } else if (!node.is("state_carry")) {
     values_[node.id] = compute(node, get_all(node.operands));
   }
 }
