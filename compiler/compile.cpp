@@ -107,7 +107,7 @@ class Compiler {
     graph_ = graph_.clone();
     out_.simplified = ir::print(graph_);
     timed("fuse", [&] { fused_ = fuse(graph_, options_.fuse); });
-    out_.refusals = fused_.refusals;
+    out_.refusals = report_refusals(fused_, options_.fuse);
     out_.fused = print_fused(fused_, graph_.name);
     timed("schedule", [&] { schedule(); });
     timed("plan_memory", [&] { plan(); });

@@ -27,12 +27,20 @@ struct CompileOptions {
   std::function<void(std::string_view pass, const ir::Graph& graph, double seconds)> after_pass;
 };
 
+/// A node of the graph before fusion.
+struct NodeReport {
+  std::string name;      ///< "%5"
+  std::string op;        ///< "exp"
+  std::string location;  ///< the user's line, or ""
+};
+
 /// What became a kernel and why: for dumps.
 struct KernelReport {
   std::string name;                ///< as in the plan
   std::string kind;                ///< "dot_elw"
   std::string anchor;              ///< the anchor node's name, or ""
   std::vector<std::string> lines;  ///< nodes with access expressions: "%5 = dot %x[i, k], %w[k, j]"
+  std::vector<NodeReport> nodes;   ///< all that are computed inside
   std::vector<std::string> inputs;
   std::vector<std::string> outputs;
   std::vector<std::string> locations;  ///< the user's lines
@@ -44,9 +52,12 @@ struct KernelReport {
   std::string assembly;  ///< where asked for
 };
 
+/// A value that a kernel loads from another one in place of computing it, and why.
 struct FusionRefusal {
-  std::string producer;
-  std::string consumer;
+  NodeReport producer;
+  NodeReport consumer;
+  std::string producer_kernel;
+  std::string consumer_kernel;
   std::string reason;
 };
 
@@ -63,8 +74,8 @@ struct Compilation {
   std::vector<PassTime> passes;
   std::int64_t distinct_kernels = 0;  ///< equal ones, of different layers say, share their code
   std::int64_t cached_kernels = 0;    ///< distinct ones whose code was in the cache
-  std::string simplified;  ///< text of the graph before fusion
-  std::string fused;       ///< text of the graph after fusion, kernels as nested blocks
+  std::string simplified;             ///< text of the graph before fusion
+  std::string fused;                  ///< text of the graph after fusion, kernels as nested blocks
 };
 
 /// Graph to plan. Throws Error.

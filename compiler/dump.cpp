@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "compiler/explain.h"
 #include "compiler/ir/text.h"
 #include "ops/op.h"
 
@@ -290,6 +291,10 @@ std::string kernels_dot(const Compilation& compilation) {
   return text + edges + "}\n";
 }
 
+Json node_json(const NodeReport& node) {
+  return {{"name", node.name}, {"op", node.op}, {"at", node.location}};
+}
+
 std::string kernels_json(const Compilation& compilation) {
   Json json;
   json["plan"] = {{"name", compilation.plan.name},
@@ -311,8 +316,10 @@ std::string kernels_json(const Compilation& compilation) {
   }
   json["refusals"] = Json::array();
   for (const FusionRefusal& refusal : compilation.refusals) {
-    json["refusals"].push_back({{"producer", refusal.producer},
-                                {"consumer", refusal.consumer},
+    json["refusals"].push_back({{"producer", node_json(refusal.producer)},
+                                {"consumer", node_json(refusal.consumer)},
+                                {"producer_kernel", refusal.producer_kernel},
+                                {"consumer_kernel", refusal.consumer_kernel},
                                 {"reason", refusal.reason}});
   }
   json["passes"] = Json::array();
@@ -320,14 +327,6 @@ std::string kernels_json(const Compilation& compilation) {
     json["passes"].push_back({{"pass", time.pass}, {"seconds", time.seconds}});
   }
   return json_text(json);
-}
-
-std::string refusals_text(const Compilation& compilation) {
-  std::string text;
-  for (const FusionRefusal& refusal : compilation.refusals) {
-    text += fmt::format("{} -> {}: {}\n", refusal.producer, refusal.consumer, refusal.reason);
-  }
-  return text.empty() ? "nothing was refused\n" : text;
 }
 
 std::string loops_text(const Compilation& compilation) {
@@ -348,7 +347,7 @@ std::string text_of(const Compilation& compilation, std::string_view stage) {
   if (stage == "simplified") return compilation.simplified;
   if (stage == "fused") return compilation.fused;
   if (stage == "kernels") return kernels_text(compilation);
-  if (stage == "refusals") return refusals_text(compilation);
+  if (stage == "refusals") return explain(compilation);
   if (stage == "loops") return loops_text(compilation);
   if (stage == "assembly") return assembly_text(compilation);
   throw Error(

@@ -15,11 +15,12 @@ namespace weft::command {
 
 using Action = std::function<int()>;
 
-void add_opt(CLI::App& app, Action& chosen);   ///< runs named passes on a graph's text
-void add_run(CLI::App& app, Action& chosen);   ///< compiled against reference evaluation
-void add_ops(CLI::App& app, Action& chosen);   ///< the table of operations
-void add_dump(CLI::App& app, Action& chosen);  ///< what the compiler made of a graph
-void add_bench(CLI::App& app, Action& chosen);  ///< measurements beside those of peers
+void add_opt(CLI::App& app, Action& chosen);      ///< runs named passes on a graph's text
+void add_run(CLI::App& app, Action& chosen);      ///< compiled against reference evaluation
+void add_ops(CLI::App& app, Action& chosen);      ///< the table of operations
+void add_dump(CLI::App& app, Action& chosen);     ///< what the compiler made of a graph
+void add_explain(CLI::App& app, Action& chosen);  ///< why two nodes are not one kernel
+void add_bench(CLI::App& app, Action& chosen);    ///< measurements beside those of peers
 
 /// A file's text; "-" is the standard input. Throws Error where it cannot be read.
 std::string read_text(const std::string& path);

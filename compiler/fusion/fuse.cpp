@@ -27,6 +27,19 @@ bool is_source(const Node& node) {
   return node.is("state") || node.is("scalar") || node.is("constant_data") || node.is("argument");
 }
 
+bool is_anchor(const Node& node) {
+  switch (node.op->pattern) {
+    case Pattern::reduction:
+    case Pattern::scan:
+    case Pattern::dot:
+    case Pattern::fft:
+    case Pattern::scatter:
+      return true;
+    default:
+      return false;
+  }
+}
+
 namespace {
 
 /// Above this many operations an element, rebuilding costs a CPU more than the load it saves.
@@ -39,11 +52,6 @@ struct Read {
   Value value;
   Position at;  ///< as the reader's position; a reduction over rows is at its operand's
 };
-
-std::string label(const Node& node) {
-  return node.name.empty() ? fmt::format("%{} ({})", node.id, node.op->name)
-                           : fmt::format("%{} ({})", node.name, node.op->name);
-}
 
 class RegionFuser {
  public:
@@ -128,19 +136,6 @@ class RegionFuser {
     }
   }
 
-  static bool is_anchor(const Node& node) {
-    switch (node.op->pattern) {
-      case Pattern::reduction:
-      case Pattern::scan:
-      case Pattern::dot:
-      case Pattern::fft:
-      case Pattern::scatter:
-        return true;
-      default:
-        return false;
-    }
-  }
-
   /// Whether a reader may rebuild the value at each element that it reads.
   bool reader_accepts(const Info& info, const Use& use, const Node& node) const {
     const Node& user = *use.user;
@@ -200,8 +195,7 @@ class RegionFuser {
       for (const Use& use : info.uses) {
         if (!reader_accepts(info, use, *node)) {
           accepted = false;
-          fused_.refusals.push_back(
-              {label(*node), label(*use.user), "the reader would compute it more than once"});
+          fused_.refusals.push_back({node, use.user, "the reader would compute it more than once"});
           break;
         }
       }
@@ -215,8 +209,24 @@ class RegionFuser {
         const auto bytes = static_cast<double>(node->results[0].bytes());
         info.is_virtual =
             info.cost <= cheap_operations && info.leaf_bytes * count <= bytes * (count + 1);
+        if (!info.is_virtual) refuse_recomputing(*node, readers.size());
       }
     }
+  }
+
+  void refuse_recomputing(const Node& node, std::size_t readers) {
+    const Info& info = info_[&node];
+    const auto bytes = static_cast<double>(node.results[0].bytes());
+    const auto count = static_cast<double>(readers);
+    const std::string reason =
+        info.cost > cheap_operations
+            ? fmt::format("it has {} readers, and {} operations an element are too many to repeat",
+                          readers, info.cost)
+            : fmt::format(
+                  "its {} readers would read {:.0f} bytes to rebuild it; storing and "
+                  "loading it moves {:.0f}",
+                  readers, info.leaf_bytes * count, bytes * (count + 1));
+    fused_.refusals.push_back({&node, nullptr, reason});
   }
 
   int new_vertex() {
@@ -438,7 +448,7 @@ class RegionFuser {
         if (reason.empty()) {
           unite(producer, consumer);
         } else {
-          fused_.refusals.push_back({label(*read.value.node), label(*node), reason});
+          fused_.refusals.push_back({read.value.node, node, reason});
         }
       }
     }

@@ -45,14 +45,24 @@ struct FusedRegion {
   std::vector<Item> items;  ///< in order of execution
 };
 
+/// Why `consumer` is not computed with `producer`; without a consumer, why the producer's value is
+/// stored, whoever reads it. compiler/fusion/refusals.h makes the whole picture of them.
+struct Refusal {
+  const ir::Node* producer = nullptr;
+  const ir::Node* consumer = nullptr;
+  std::string reason;
+};
+
 struct FusedGraph {
   std::deque<Group> groups;
   FusedRegion body;
-  std::vector<FusionRefusal> refusals;
+  std::vector<Refusal> refusals;
 };
 
 /// Whether a value never has memory of its own because every reader can make it for nothing.
 bool is_immediate(const ir::Node& node);
+/// Whether the node heads a kernel of its own kind: reduction, scan, dot, fft, scatter.
+bool is_anchor(const ir::Node& node);
 /// Whether the node's results are in memory before any kernel of its region runs (state, scalar,
 /// constant data, region arguments).
 bool is_source(const ir::Node& node);

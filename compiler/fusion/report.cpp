@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "compiler/fusion/cost.h"
+#include "compiler/fusion/refusals.h"
 
 namespace weft::compiler {
 namespace {
@@ -17,8 +18,7 @@ using ir::Value;
 using loop::Ex;
 
 std::string value_name(Value v) {
-  std::string name =
-      v.node->name.empty() ? fmt::format("%{}", v.node->id) : fmt::format("%{}", v.node->name);
+  std::string name = node_name(*v.node);
   if (v.node->results.size() > 1) name += fmt::format("#{}", v.index);
   return name;
 }
@@ -277,6 +277,27 @@ class Printer {
 
 }  // namespace
 
+std::string node_name(const Node& node) {
+  return node.name.empty() ? fmt::format("%{}", node.id) : fmt::format("%{}", node.name);
+}
+
+namespace {
+
+NodeReport node_report(const Node& node) {
+  return {node_name(node), std::string(node.op->name), node.location.text()};
+}
+
+}  // namespace
+
+std::vector<FusionRefusal> report_refusals(const FusedGraph& fused, bool fuse) {
+  std::vector<FusionRefusal> all;
+  for (const Separation& entry : separations(fused, fuse)) {
+    all.push_back({node_report(*entry.producer), node_report(*entry.consumer),
+                   entry.producer_group->name, entry.consumer_group->name, entry.reason});
+  }
+  return all;
+}
+
 KernelReport report(const Group& group) {
   KernelReport r;
   r.name = group.name;
@@ -284,6 +305,7 @@ KernelReport report(const Group& group) {
   if (group.anchor != nullptr) r.anchor = value_name({const_cast<Node*>(group.anchor), 0});
   std::set<std::string> places;
   for (const Node* node : group.members) {
+    if (!is_immediate(*node)) r.nodes.push_back(node_report(*node));
     if (node->op->pattern != Pattern::movement && !is_immediate(*node)) {
       r.lines.push_back(line(group, *node));
     }

@@ -16,7 +16,7 @@ std::vector<std::string> kinds(const FusedGraph& fused) {
 }
 
 bool refused(const FusedGraph& fused, const std::string& reason) {
-  for (const FusionRefusal& refusal : fused.refusals) {
+  for (const Refusal& refusal : fused.refusals) {
     if (refusal.reason.find(reason) != std::string::npos) return true;
   }
   return false;
