@@ -70,7 +70,8 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows, const Oper
   // A strip that few tiles read is not worth the copy.
   const bool direct_columns = columns.plain && columns.free_contiguous && tiles <= 2;
 
-  const std::int64_t work = p.rows() * p.columns() * std::max<std::int64_t>(p.depth(), 8);
+  const std::int64_t work =
+      (p.rows() + load_work) * p.columns() * std::max<std::int64_t>(p.depth(), 8);
   const std::int64_t batches = p.batches();
   const std::int64_t wanted =
       std::clamp<std::int64_t>(work * batches / product_block_work, 1, enough_blocks);

@@ -29,8 +29,8 @@ class FewRows {
     const int sums = target.vector_bits >= 512 ? most_sums : most_sums / 2;
     group_ = 1;
     while (group_ * 2 * rows_ <= sums) group_ *= 2;
-    const std::int64_t work = std::max<std::int64_t>(p_.rows() * p_.depth(), 1);
-    const std::int64_t columns = product_block_work / 4 / work / lanes_ * lanes_;
+    const std::int64_t work = std::max<std::int64_t>((p_.rows() + load_work) * p_.depth(), 1);
+    const std::int64_t columns = product_block_work / work / lanes_ * lanes_;
     part_ = std::min(std::clamp<std::int64_t>(columns, 2L * lanes_, 16L * lanes_), p_.columns());
   }
 

@@ -55,6 +55,9 @@ class ProductAccess {
 
 /// Work of one block, in multiply-adds: enough to be worth handing to another thread.
 inline constexpr std::int64_t product_block_work = 1 << 19;
+/// Multiply-adds that take as long as loading an element of the column operand from memory: what
+/// counts where rows are few.
+inline constexpr std::int64_t load_work = 16;
 
 // The schedules, one in each file of their names.
 void schedule_dot_outer(GroupEmitter& emitter, const Product& product, const HostTarget& target);
