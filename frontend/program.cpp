@@ -216,7 +216,7 @@ void Executable::set_scalar(const std::string& name, double value) {
   impl_->executable->set_scalar(name, value);
 }
 
-void Executable::set_feeder(const std::string& name, Fill fill) {
+void Executable::set_feeder(const std::string& name, const Fill& fill) {
   const auto found = impl_->program->feeders.find(name);
   if (found == impl_->program->feeders.end()) {
     throw Error(fmt::format("set_feeder: there is no feeder '{}'", name));

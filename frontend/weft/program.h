@@ -293,7 +293,7 @@ class Executable {
   std::int64_t iterations() const;
 
   void set_scalar(const std::string& name, double value);
-  void set_feeder(const std::string& name, Fill fill);
+  void set_feeder(const std::string& name, const Fill& fill);
   void set_receiver(const std::string& name, ReceiveCallback callback);
   /// Uses another State: Error where it lacks a tensor or has it with another type.
   void bind(const State& state);
