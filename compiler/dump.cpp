@@ -249,9 +249,11 @@ std::string kernels_text(const Compilation& compilation) {
     moved += kernel.bytes_read + kernel.bytes_written;
     operations += kernel.operations;
   }
-  return text + fmt::format("{} kernels; {} moved, {} operations, each run once; arena {}\n",
-                            compilation.kernels.size(), bytes_text(moved), count_text(operations),
-                            bytes_text(compilation.plan.arena_bytes));
+  return text +
+         fmt::format("{} kernels; {} moved, {} operations, each run once; arena {}, {} live\n",
+                     compilation.kernels.size(), bytes_text(moved), count_text(operations),
+                     bytes_text(compilation.plan.arena_bytes),
+                     bytes_text(compilation.plan.live_bytes));
 }
 
 std::string kernels_dot(const Compilation& compilation) {
@@ -299,7 +301,8 @@ std::string kernels_json(const Compilation& compilation) {
   Json json;
   json["plan"] = {{"name", compilation.plan.name},
                   {"target", compilation.plan.target},
-                  {"arena_bytes", compilation.plan.arena_bytes}};
+                  {"arena_bytes", compilation.plan.arena_bytes},
+                  {"live_bytes", compilation.plan.live_bytes}};
   json["kernels"] = Json::array();
   for (const KernelReport& kernel : compilation.kernels) {
     json["kernels"].push_back({{"name", kernel.name},

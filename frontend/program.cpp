@@ -187,6 +187,7 @@ Executable Program::compile(const CompileOptions& options) const {
   statistics.cached_kernels = impl->compilation.cached_kernels;
   statistics.launches_per_step = launches_of_step(impl->plan());
   statistics.arena_bytes = impl->plan().arena_bytes;
+  statistics.live_bytes = impl->plan().live_bytes;
   statistics.state_bytes = impl_->state.total_bytes();
   statistics.compile_seconds = seconds.count();
   for (const compiler::PassTime& pass : impl->compilation.passes) {

@@ -81,6 +81,7 @@ struct Plan {
   std::vector<Feeder> feeders;
   std::vector<Receiver> receivers;
   std::int64_t arena_bytes = 0;
+  std::int64_t live_bytes = 0;  ///< largest sum of arena buffers in use at one time; for dumps
   std::vector<Step> steps;
 };
 

@@ -88,6 +88,7 @@ TEST(PlanMemory, TemporariesShareTheArena) {
   text += "  state_write %" + last + " {name = \"y\"}\n}";
   const Compilation compilation = compile(test::parse(text));
   EXPECT_EQ(compilation.plan.arena_bytes, 2 * 32 * 32 * 4);
+  EXPECT_EQ(compilation.plan.live_bytes, 2 * 32 * 32 * 4);
 }
 
 TEST(PlanMemory, WhatALoopReadsLivesThroughIt) {
