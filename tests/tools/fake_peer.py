@@ -25,7 +25,7 @@ def make(_):
             raise ValueError("out of range")
         if case == "hangs":
             time.sleep(1000)
-        return 0.25 * count
+        return 0.25 * count, 0.5 * count
 
     return Peer(f"Fake 1.0 {os.environ.get('FAKE_WORD', '')}", 1.5, [3, 2.5], run)
 

@@ -56,7 +56,9 @@ TEST_F(PeerProtocol, AnswersRuns) {
   EXPECT_EQ(peer.setup_seconds(), 1.5);
   EXPECT_EQ(peer.losses(), (std::vector<double>{3, 2.5}));
   EXPECT_EQ(peer.run(1), 0.25);
+  EXPECT_EQ(peer.processor_seconds(), 0.5);
   EXPECT_EQ(peer.run(1000), 250);
+  EXPECT_EQ(peer.processor_seconds(), 500.5);
 }
 
 TEST_F(PeerProtocol, TwoAtATime) {

@@ -3,7 +3,7 @@
 The command line is `python SCRIPT CONFIG`, CONFIG being a JSON object. What a script says:
 
     {"ready": true, "peer": "PyTorch 2.9.0 eager", "setup_seconds": 1.5, "losses": [4.2, 4.1, 4.0]}
-    run 100   ->  {"seconds": 0.25}     100 steps
+    run 100   ->  {"seconds": 0.25, "processor_seconds": 0.5}     100 steps
     quit      ->  the end
 
 Anything that goes wrong is {"error": "..."}; a traceback goes to stderr.
@@ -22,7 +22,7 @@ class Peer:
         self.name = name
         self.setup_seconds = setup_seconds
         self.losses = losses  # of the first steps, which are part of the set-up
-        self.run = run  # (count) -> seconds
+        self.run = run  # (count) -> seconds, seconds of all processors together
 
 
 def serve(make):
@@ -44,7 +44,8 @@ def serve(make):
                 return
             if len(words) != 2 or words[0] != "run":
                 raise ValueError(f"there is no command {line.strip()!r}")
-            reply(seconds=peer.run(int(words[1])))
+            seconds, processor_seconds = peer.run(int(words[1]))
+            reply(seconds=seconds, processor_seconds=processor_seconds)
     except Exception as error:  # whatever it is, the other side is told
         traceback.print_exc()
         reply(error=f"{type(error).__name__}: {error}")

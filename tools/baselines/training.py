@@ -82,11 +82,11 @@ def serve_training(make_step):
 
         def run(count):
             nonlocal done
-            begin = time.perf_counter()
+            begin, processor = time.perf_counter(), time.process_time()
             for i in range(done, done + count):
                 step(i)
             done += count
-            return time.perf_counter() - begin
+            return time.perf_counter() - begin, time.process_time() - processor
 
         version = torch.__version__.split("+")[0]
         words = {"eager": "eager", "compile": "torch.compile"}.get(mode, f"torch.compile {mode}")

@@ -277,7 +277,10 @@ double PeerProcess::run(std::int64_t count) {
   child_->send(command);
   const Json answer = child_->receive(child_->run_seconds, command.c_str());
   const double seconds = seconds_in(answer, "seconds");
-  if (seconds < 0) child_->fail(fmt::format("answers {} to \"{}\"", answer.dump(), command));
+  const double processor_seconds = seconds_in(answer, "processor_seconds");
+  if (seconds < 0 || processor_seconds < 0)
+    child_->fail(fmt::format("answers {} to \"{}\"", answer.dump(), command));
+  processor_seconds_ += processor_seconds;
   return seconds;
 }
 

@@ -25,7 +25,7 @@ struct PeerCommand {
 /// stdin (tools/baselines/protocol.py):
 ///
 ///     (at first)  {"ready": true, "peer": name, "setup_seconds": s, "losses": [numbers]}
-///     run N       {"seconds": s}
+///     run N       {"seconds": s, "processor_seconds": s}
 ///     quit        (ends)
 ///
 /// or {"error": text}. What it says is checked. Every failure (a script that cannot be started,
@@ -46,12 +46,15 @@ class PeerProcess {
   const std::vector<double>& losses() const;
   /// Does `count` steps; the seconds that they took, by the script's clock.
   double run(std::int64_t count);
+  /// Of all processors together, in all runs so far.
+  double processor_seconds() const { return processor_seconds_; }
 
  private:
   struct Child;
   std::unique_ptr<Child> child_;
   std::string name_;
   double setup_seconds_ = 0;
+  double processor_seconds_ = 0;
   std::vector<double> losses_;
 };
 

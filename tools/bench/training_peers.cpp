@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <limits>
 #include <numeric>
@@ -102,15 +103,37 @@ std::vector<std::unique_ptr<PeerProcess>> start(const Settings& settings,
   return peers;
 }
 
+namespace {
+
+/// Seconds of all processors that this process has used.
+double processor_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+}  // namespace
+
 Turns take_turns(const Work& weft, std::vector<std::unique_ptr<PeerProcess>>& peers,
                  double seconds) {
   std::size_t failed = peers.size();  // the peer that did, last of all
   for (;;) {
-    std::vector<Work> works{weft};
+    std::vector<double> processor(peers.size() + 1);
+    std::vector<double> executions(peers.size() + 1);
+    std::vector<Work> works{[&](std::int64_t count) {
+      const double before = processor_seconds();
+      const double taken = weft(count);
+      processor[0] += processor_seconds() - before;
+      executions[0] += static_cast<double>(count);
+      return taken;
+    }};
     for (std::size_t i = 0; i < peers.size(); ++i) {
       works.emplace_back([&, i](std::int64_t count) {
         failed = i;
+        const double before = peers[i]->processor_seconds();
         const double taken = peers[i]->run(count);
+        processor[i + 1] += peers[i]->processor_seconds() - before;
+        executions[i + 1] += static_cast<double>(count);
         failed = peers.size();
         return taken;
       });
@@ -122,12 +145,15 @@ Turns take_turns(const Work& weft, std::vector<std::unique_ptr<PeerProcess>>& pe
       Turns turns;
       turns.median.weft = timings[0].median;
       turns.fastest.weft = timings[0].lowest;
+      turns.processor.weft = processor[0] / executions[0];
       for (std::size_t i = 0; i < peers.size(); ++i) {
         const Timing& timing = timings[i + 1];
         turns.median.peers.push_back({peers[i]->name(), timing.median});
         turns.median.ratios.push_back(comparison.ratio(i + 1));
         turns.fastest.peers.push_back({peers[i]->name(), timing.lowest});
         turns.fastest.ratios.push_back(timing.lowest / timings[0].lowest);
+        turns.processor.peers.push_back({peers[i]->name(), processor[i + 1] / executions[i + 1]});
+        turns.processor.ratios.push_back(turns.processor.peers[i].value / turns.processor.weft);
       }
       return turns;
     } catch (const Error& error) {
@@ -168,6 +194,8 @@ void report_turns(const Report& report, Row row, const Turns& turns, double scal
   part(turns.median);
   row.metric = metric + ", fastest turn";
   part(turns.fastest);
+  row.metric = metric + ", processor time";
+  part(turns.processor);
 }
 
 }  // namespace weft::bench

@@ -68,13 +68,17 @@ struct Beside {
 };
 struct Turns {
   Beside median;   ///< medians over the turns, of the times and of their ratios
-  Beside fastest;  ///< of the fastest turn of each: what a busy machine leaves to compare
+  Beside fastest;  ///< of the fastest turn of each
+  /// Of all processors together, means over all executions: what waits for a processor on a busy
+  /// machine does not count.
+  Beside processor;
 };
 /// weft's work and that of the peers in turns; `seconds` for each side, about. Peers that fail are
 /// reported on stderr and removed.
 Turns take_turns(const Work& weft, std::vector<std::unique_ptr<PeerProcess>>& peers,
                  double seconds);
-/// Rows `metric` and `metric`, "fastest turn", in a unit of which a second has `scale`.
+/// Rows `metric`, `metric` "fastest turn" and `metric` "processor time", in a unit of which a
+/// second has `scale`.
 void report_turns(const Report& report, Row row, const Turns& turns, double scale);
 
 /// A row for each peer, the best first; one without a peer where there is none. `ratios` are those
