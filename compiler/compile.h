@@ -48,7 +48,11 @@ struct KernelReport {
   std::int64_t bytes_read = 0;
   std::int64_t bytes_written = 0;
   std::int64_t operations = 0;
-  std::string loops;     ///< the loop language
+  // After a run with profiling:
+  std::int64_t launches = 0;
+  double seconds = 0;     ///< of all launches
+  double roof_share = 0;  ///< the least time that the machine needs for them, over that
+  std::string loops;      ///< the loop language
   std::string assembly;  ///< where asked for
 };
 

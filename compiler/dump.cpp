@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <iterator>
@@ -228,6 +229,55 @@ std::string graph_json(const ir::Graph& graph) {
   return json_text(json);
 }
 
+/// Of one launch.
+double billions_a_second(std::int64_t amount, const KernelReport& kernel) {
+  if (kernel.seconds <= 0) return 0;
+  return 1e-9 * static_cast<double>(amount) * static_cast<double>(kernel.launches) / kernel.seconds;
+}
+
+std::string time_text(const KernelReport& kernel) {
+  const std::int64_t moved = kernel.bytes_read + kernel.bytes_written;
+  return fmt::format(
+      "{:.2f} us a launch, {} launches, {:.2f} GB/s, {:.2f} GFLOP/s, {:.0f} % of the roof",
+      1e6 * kernel.seconds / static_cast<double>(kernel.launches), kernel.launches,
+      billions_a_second(moved, kernel), billions_a_second(kernel.operations, kernel),
+      100 * kernel.roof_share);
+}
+
+/// After a run with profiling: the kernels by time; "" otherwise.
+std::string times_table(const Compilation& compilation) {
+  std::vector<const KernelReport*> kernels;
+  double total = 0;
+  std::size_t width = 6;
+  for (const KernelReport& kernel : compilation.kernels) {
+    if (kernel.launches == 0) continue;
+    kernels.push_back(&kernel);
+    total += kernel.seconds;
+    width = std::max(width, kernel.name.size());
+  }
+  if (kernels.empty()) return {};
+  std::stable_sort(kernels.begin(), kernels.end(),
+                   [](const auto* a, const auto* b) { return a->seconds > b->seconds; });
+  std::string text =
+      fmt::format("{:<{}} {:>9} {:>11} {:>7} {:>11} {:>9} {:>9} {:>9} {:>6}\n", "kernel", width,
+                  "launches", "time, ms", "time", "bytes", "ops", "GB/s", "GFLOP/s", "roof");
+  double least = 0;
+  for (const KernelReport* kernel : kernels) {
+    const std::int64_t moved = kernel->bytes_read + kernel->bytes_written;
+    text +=
+        fmt::format("{:<{}} {:>9} {:>11.3f} {:>5.1f} % {:>11} {:>9} {:>9.2f} {:>9.2f} {:>4.0f} %\n",
+                    kernel->name, width, kernel->launches, 1e3 * kernel->seconds,
+                    total > 0 ? 100 * kernel->seconds / total : 0, bytes_text(moved),
+                    count_text(kernel->operations), billions_a_second(moved, *kernel),
+                    billions_a_second(kernel->operations, *kernel), 100 * kernel->roof_share);
+    least += kernel->roof_share * kernel->seconds;
+  }
+  return text + fmt::format(
+                    "{:.3f} ms in kernels, {:.0f} % of the roof; bytes and operations are of "
+                    "one launch\n\n",
+                    1e3 * total, total > 0 ? 100 * least / total : 0);
+}
+
 std::string kernels_text(const Compilation& compilation) {
   std::string text;
   const auto put = [&](std::string_view key, const std::string& value) {
@@ -244,11 +294,13 @@ std::string kernels_text(const Compilation& compilation) {
     put("cost",
         fmt::format("{} read, {} written, {} operations, {} blocks", bytes_text(kernel.bytes_read),
                     bytes_text(kernel.bytes_written), count_text(kernel.operations), kernel.grid));
+    if (kernel.launches > 0) put("time", time_text(kernel));
     put("from", joined(kernel.locations));
     text += '\n';
     moved += kernel.bytes_read + kernel.bytes_written;
     operations += kernel.operations;
   }
+  text += times_table(compilation);
   return text +
          fmt::format("{} kernels; {} moved, {} operations, each run once; arena {}, {} live\n",
                      compilation.kernels.size(), bytes_text(moved), count_text(operations),
@@ -316,6 +368,10 @@ std::string kernels_json(const Compilation& compilation) {
                                {"bytes_read", kernel.bytes_read},
                                {"bytes_written", kernel.bytes_written},
                                {"operations", kernel.operations}});
+    if (kernel.launches == 0) continue;
+    json["kernels"].back()["launches"] = kernel.launches;
+    json["kernels"].back()["seconds"] = kernel.seconds;
+    json["kernels"].back()["roof_share"] = kernel.roof_share;
   }
   json["refusals"] = Json::array();
   for (const FusionRefusal& refusal : compilation.refusals) {

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 
 #include "compiler/compile.h"
 #include "compiler/dump.h"
@@ -7,6 +8,7 @@
 #include "compiler/passes/simplify.h"
 #include "dump_files.h"
 #include "kernel_cache.h"
+#include "roof.h"
 #include "runtime/executable.h"
 #include "trace.h"
 
@@ -241,6 +243,16 @@ void Executable::bind(const State& state) { impl_->executable->bind(state); }
 
 void Executable::set_profiling(bool on) { impl_->executable->set_profiling(on); }
 
+void Executable::set_tracing(bool on) { impl_->executable->set_tracing(on); }
+
+void Executable::write_trace(const std::string& path) const {
+  const std::string text = impl_->executable->trace();
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (!file) throw Error(fmt::format("write_trace: {} cannot be written", path));
+}
+
 std::vector<KernelProfile> Executable::profile() const {
   std::vector<KernelProfile> result;
   const auto& kernels = impl_->plan().kernels;
@@ -262,6 +274,7 @@ const Statistics& Executable::statistics() const { return impl_->statistics; }
 
 std::string Executable::dump(std::string_view stage, Format format) const {
   if (stage == "traced") return compiler::dump(impl_->program->graph, dump_format(format));
+  if (stage == "kernels") detail::add_times(impl_->compilation, *impl_->executable);
   return compiler::dump(impl_->compilation, stage, dump_format(format));
 }
 

@@ -92,7 +92,9 @@ struct Executable::Impl {
   Executor executor;
   std::optional<State> state;
   std::uint64_t state_version = 0;
-  std::optional<ThreadPool> pool;  ///< made by the first run
+  std::unique_ptr<Tracer> tracer;
+  std::vector<TraceTrack*> worker_tracks;
+  std::optional<ThreadPool> pool;  ///< made by the first run; its workers use the tracks
   std::atomic<bool> running{false};
 };
 
@@ -216,6 +218,7 @@ void Executable::Impl::run(std::int64_t from, std::int64_t to) {
     }
     pool.emplace(threads, scratch);
   }
+  pool->set_tracks(worker_tracks);
   executor.run(from, to, *pool, options);
 }
 
@@ -226,6 +229,8 @@ Executable::Executable(Executable&&) noexcept = default;
 Executable& Executable::operator=(Executable&&) noexcept = default;
 
 const plan::Plan& Executable::plan() const { return impl_->plan; }
+
+int Executable::threads() const { return impl_->threads; }
 
 void Executable::bind(State state) {
   impl_->forbid_while_running("bind");
@@ -277,6 +282,44 @@ void Executable::run(std::int64_t from, std::int64_t to) { impl_->run(from, to);
 void Executable::set_profiling(bool on) {
   impl_->forbid_while_running("set_profiling");
   impl_->executor.set_profiling(on);
+}
+
+void Executable::set_tracing(bool on) {
+  impl_->forbid_while_running("set_tracing");
+  const plan::Plan& plan = impl_->plan;
+  TraceTrack* run = nullptr;
+  std::vector<TraceTrack*> workers;
+  std::vector<TraceTrack*> feeders(plan.feeders.size());
+  std::vector<TraceTrack*> receivers(plan.receivers.size());
+  if (on) {
+    impl_->tracer = std::make_unique<Tracer>();
+    Tracer& tracer = *impl_->tracer;
+    run = &tracer.track("run");
+    workers.push_back(run);
+    for (int i = 1; i < impl_->threads; ++i) {
+      workers.push_back(&tracer.track(fmt::format("worker {}", i)));
+    }
+    for (std::size_t i = 0; i < feeders.size(); ++i) {
+      feeders[i] = &tracer.track(fmt::format("feeder {}", plan.feeders[i].name));
+    }
+    for (std::size_t i = 0; i < receivers.size(); ++i) {
+      receivers[i] = &tracer.track(fmt::format("receiver {}", plan.receivers[i].name));
+    }
+  }
+  impl_->executor.set_track(run);
+  impl_->worker_tracks = std::move(workers);
+  for (std::size_t i = 0; i < feeders.size(); ++i) impl_->transfers.feeders[i]->track = feeders[i];
+  for (std::size_t i = 0; i < receivers.size(); ++i) {
+    impl_->transfers.receivers[i]->track = receivers[i];
+  }
+}
+
+std::string Executable::trace() const {
+  impl_->forbid_while_running("trace");
+  if (impl_->tracer == nullptr) {
+    throw Error(fmt::format("plan \"{}\": no trace: tracing has not been on", impl_->plan.name));
+  }
+  return impl_->tracer->json(fmt::format("weft {}", impl_->plan.name));
 }
 
 std::vector<KernelTime> Executable::profile() const {

@@ -71,6 +71,7 @@ class Executable {
   Executable& operator=(Executable&&) noexcept;
 
   const plan::Plan& plan() const;
+  int threads() const;
   /// Binds states by name; throws Error naming all that are missing or have another type, and then
   /// keeps what was bound before.
   void bind(State state);
@@ -100,6 +101,14 @@ class Executable {
   /// Time of each kernel while profiling is on; turning it on starts from zero.
   void set_profiling(bool on);
   std::vector<KernelTime> profile() const;
+
+  /// Records what each thread does and when, from here on; turning it on starts from nothing. Each
+  /// thread records up to a million events.
+  void set_tracing(bool on);
+  /// What was recorded, as JSON for chrome://tracing and ui.perfetto.dev: tracks of the calling
+  /// thread (iterations, launches, transfers), of workers (their parts of launches), of feeders'
+  /// and receivers' calls. Error where tracing has never been on.
+  std::string trace() const;
 
  private:
   struct Impl;

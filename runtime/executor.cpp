@@ -90,7 +90,7 @@ Executor::Body Executor::bind_steps(const std::vector<plan::Step>& steps,
 }
 
 void Executor::bind_launches(const plan::Step& step, std::span<void* const> addresses,
-                             Operation& operation) const {
+                             Operation& operation) {
   const auto bind_one = [&](const plan::Step& one) {
     Launch& launch = operation.launches.emplace_back();
     launch.kernel = one.index;
@@ -107,6 +107,9 @@ void Executor::bind_launches(const plan::Step& step, std::span<void* const> addr
     const BoundKernel& kernel = kernels_[launch.kernel];
     seconds += kernel.seconds;
     known = known && kernel.seconds > 0;
+    const plan::Kernel& described = plan_.kernels[launch.kernel];
+    operation.moved += described.bytes_read + described.bytes_written;
+    operation.operations += described.operations;
     if (operation.phases.size() < kernel.phases.size()) {
       operation.phases.resize(kernel.phases.size());
     }
@@ -117,6 +120,11 @@ void Executor::bind_launches(const plan::Step& step, std::span<void* const> addr
     }
   }
   operation.worth_sharing = !known || seconds > sharing_seconds;
+  if (operation.launches.empty()) return;
+  operation.label = plan_.kernels[operation.launches[0].kernel].name;
+  if (const std::size_t others = operation.launches.size() - 1; others > 0) {
+    operation.label = *labels_.insert(fmt::format("{} + {} more", operation.label, others)).first;
+  }
 }
 
 void Executor::start_transfers(std::int64_t from, std::int64_t to, const RunOptions& options) {
@@ -157,7 +165,9 @@ void Executor::run(std::int64_t from, std::int64_t to, ThreadPool& pool,
 bool Executor::run_all() {
   if (info_.only_loop) return run_body(top_, 0);
   for (std::int64_t number = from_; number < to_; ++number) {
-    if (!may_go_on(top_) || !run_body(top_, number)) return false;
+    if (!may_go_on(top_)) return false;
+    const TraceSpan span(track_, "execution", "loop", number);
+    if (!run_body(top_, number)) return false;
   }
   return true;
 }
@@ -177,6 +187,7 @@ bool Executor::run_loop(const Operation& loop, std::int64_t number) {
   for (std::int64_t i = begin; i < end; ++i) {
     if (!may_go_on(loop.body)) return false;
     *index = i;
+    const TraceSpan span(track_, "iteration", "loop", i);
     if (!run_body(loop.body, number * loop.count + i)) return false;
   }
   return true;
@@ -184,7 +195,10 @@ bool Executor::run_loop(const Operation& loop, std::int64_t number) {
 
 bool Executor::run_body(const Body& body, std::int64_t number) {
   // All of an iteration's data before its first kernel, so that none runs where a feeder fails.
-  for (FeederChannel* feeder : body.feeders) feeder->await(number);
+  for (FeederChannel* feeder : body.feeders) {
+    const TraceSpan span(track_, "wait for feeder", "transfer", number);
+    feeder->await(number);
+  }
   for (const Operation& operation : body.operations) {
     switch (operation.kind) {
       case plan::StepKind::launch:
@@ -195,10 +209,15 @@ bool Executor::run_body(const Body& body, std::int64_t number) {
           launch(operation);
         }
         break;
-      case plan::StepKind::copy:
+      case plan::StepKind::copy: {
+        const TraceSpan span(track_, "copy", "transfer");
+        pool_->set_label("copy");
         pool_->copy(operation.addresses[1], operation.addresses[0], operation.bytes);
         break;
+      }
       case plan::StepKind::feed: {
+        const TraceSpan span(track_, "feed", "transfer", number);
+        pool_->set_label("feed");
         FeederChannel& feeder = *transfers_.feeders[operation.index];
         pool_->copy(operation.addresses[0], feeder.staged(number), operation.bytes);
         feeder.release(number);
@@ -206,7 +225,10 @@ bool Executor::run_body(const Body& body, std::int64_t number) {
       }
       case plan::StepKind::receive: {
         ReceiverChannel& receiver = *transfers_.receivers[operation.index];
-        if (receiver.wants(number)) receiver.deliver(number, operation.addresses, *pool_);
+        if (!receiver.wants(number)) break;
+        const TraceSpan span(track_, "deliver", "transfer", number);
+        pool_->set_label("deliver");
+        receiver.deliver(number, operation.addresses, *pool_);
         break;
       }
       case plan::StepKind::loop:
@@ -226,6 +248,9 @@ void Executor::run_phase(std::span<const Segment> segments, bool share) {
 }
 
 void Executor::launch(const Operation& operation) {
+  TraceSpan span(track_, operation.label, "kernel");
+  span.set_work(operation.moved, operation.operations);
+  pool_->set_label(operation.label);
   for (const std::vector<Segment>& phase : operation.phases) {
     run_phase(phase, operation.worth_sharing);
   }
@@ -236,6 +261,10 @@ void Executor::launch_timed(const Operation& operation) {
   for (const Launch& launch : operation.launches) {
     const BoundKernel& kernel = kernels_[launch.kernel];
     const bool share = kernel.seconds <= 0 || kernel.seconds > sharing_seconds;
+    const plan::Kernel& described = plan_.kernels[launch.kernel];
+    TraceSpan span(track_, described.name, "kernel");
+    span.set_work(described.bytes_read + described.bytes_written, described.operations);
+    pool_->set_label(described.name);
     const auto start = std::chrono::steady_clock::now();
     for (const BoundPhase& phase : kernel.phases) {
       const Segment segment{phase.function, launch.addresses.data(), phase.grid};

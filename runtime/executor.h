@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/executable.h"
@@ -23,6 +26,8 @@ class Executor {
   /// See Executable::run. Throws what a feeder or receiver threw.
   void run(std::int64_t from, std::int64_t to, ThreadPool& pool, const RunOptions& options);
 
+  /// The calling thread's track; nullptr: none.
+  void set_track(TraceTrack* track) { track_ = track; }
   void set_profiling(bool on);
   std::vector<KernelTime> profile() const { return times_; }
 
@@ -54,8 +59,11 @@ class Executor {
     std::vector<Launch> launches;
     std::vector<std::vector<Segment>> phases;  ///< of all launches; their k-th phases run together
     bool worth_sharing = true;
-    std::int64_t bytes = 0;  ///< copy, feed
-    std::int64_t count = 0;  ///< loop
+    std::string_view label;       ///< launch: in traces
+    std::int64_t moved = 0;       ///< launch: bytes, in traces
+    std::int64_t operations = 0;  ///< launch: in traces
+    std::int64_t bytes = 0;       ///< copy, feed
+    std::int64_t count = 0;       ///< loop
     bool bounded_by_run = false;
     Body body;
   };
@@ -69,7 +77,7 @@ class Executor {
   bool run_loop(const Operation& loop, std::int64_t number);
   bool may_go_on(const Body& body) const;
   void bind_launches(const plan::Step& step, std::span<void* const> addresses,
-                     Operation& operation) const;
+                     Operation& operation);
   void launch(const Operation& operation);
   void launch_timed(const Operation& operation);
   void run_phase(std::span<const Segment> segments, bool share);
@@ -81,6 +89,8 @@ class Executor {
   Body top_;
   std::vector<KernelTime> times_;
   bool profiling_ = false;
+  TraceTrack* track_ = nullptr;
+  std::set<std::string> labels_;  ///< of launches of several kernels; they stay where they are
   // Of the run under way.
   ThreadPool* pool_ = nullptr;
   std::int64_t from_ = 0;

@@ -64,7 +64,7 @@ void ThreadPool::work(std::size_t worker) {
     if (stopping_.load()) return;
     active_.fetch_add(1);
     seen = epoch_.load();
-    if ((seen & 1U) != 0) take_chunks(worker);
+    if ((seen & 1U) != 0) help(worker);
     active_.fetch_sub(1);
   }
 }
@@ -88,7 +88,23 @@ void ThreadPool::run_chunk(std::int64_t chunk, void* scratch) const {
   }
 }
 
-void ThreadPool::take_chunks(std::size_t worker) {
+void ThreadPool::help(std::size_t worker) {
+  if (tracks_.empty()) {
+    take_chunks(worker);
+    return;
+  }
+  TraceTrack& track = *tracks_[worker];
+  TraceEvent event;
+  event.name = label_;
+  event.category = "blocks";
+  event.begin = track.now();
+  if (take_chunks(worker) == 0) return;
+  event.duration = track.now() - event.begin;
+  track.add(event);
+}
+
+std::int64_t ThreadPool::take_chunks(std::size_t worker) {
+  std::int64_t taken = 0;
   void* scratch = scratch_[worker].data();
   for (std::size_t i = 0; i < shares_.size(); ++i) {
     Share& share = shares_[(worker + i) % shares_.size()];
@@ -96,8 +112,10 @@ void ThreadPool::take_chunks(std::size_t worker) {
       const std::int64_t chunk = share.next.fetch_add(1, std::memory_order_relaxed);
       if (chunk >= share.end) break;
       run_chunk(chunk, scratch);
+      ++taken;
     }
   }
+  return taken;
 }
 
 void ThreadPool::run(std::span<const Segment> segments) {

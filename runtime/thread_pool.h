@@ -4,11 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "runtime/executable.h"
 #include "runtime/memory.h"
+#include "runtime/tracer.h"
 
 namespace weft::runtime {
 
@@ -46,6 +48,11 @@ class ThreadPool {
     const Segment segment{phase, arguments, grid};
     run_alone({&segment, 1});
   }
+  /// Workers record their part of what is run, by worker, on these; empty: on none. They must
+  /// outlive their use; the caller's entry is not used.
+  void set_tracks(std::vector<TraceTrack*> tracks) { tracks_ = std::move(tracks); }
+  /// What the next runs are called there.
+  void set_label(std::string_view label) { label_ = label; }
   /// memmove that takes all workers where there is much to move and no overlap.
   void copy(void* to, const void* from, std::int64_t bytes);
 
@@ -57,7 +64,8 @@ class ThreadPool {
   };
 
   void work(std::size_t worker);
-  void take_chunks(std::size_t worker);
+  void help(std::size_t worker);
+  std::int64_t take_chunks(std::size_t worker);  ///< how many
   std::int64_t chunk_size(const Segment& segment) const;
   void run_chunk(std::int64_t chunk, void* scratch) const;
   void stop();
@@ -66,6 +74,8 @@ class ThreadPool {
   std::vector<std::thread> workers_;
   std::chrono::nanoseconds spin_{};
   std::span<const Segment> segments_;  ///< the job
+  std::vector<TraceTrack*> tracks_;
+  std::string_view label_;
   std::vector<Share> shares_;
   // What workers write is kept on cache lines of its own.
   alignas(64) std::atomic<std::uint32_t> epoch_{0};   ///< odd while a job is open

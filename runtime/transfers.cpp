@@ -92,6 +92,7 @@ void FeederChannel::start(std::int64_t first, std::int64_t last, bool synchronou
 }
 
 void FeederChannel::call_fill(std::int64_t iteration) {
+  const TraceSpan span(track, "fill", "feeder", iteration);
   fill(iteration, {slot(iteration).data(), static_cast<std::size_t>(bytes_)});
 }
 
@@ -184,6 +185,7 @@ std::unique_ptr<ReceiverChannel::Snapshot> ReceiverChannel::new_snapshot() const
 
 void ReceiverChannel::call_back(std::int64_t iteration,
                                 std::span<const TensorView> tensors) noexcept {
+  const TraceSpan span(track, "callback", "receiver", iteration);
   try {
     callback(iteration, tensors);
   } catch (...) {

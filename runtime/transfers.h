@@ -15,6 +15,7 @@
 #include "runtime/memory.h"
 #include "runtime/plan.h"
 #include "runtime/thread_pool.h"
+#include "runtime/tracer.h"
 #include "runtime/wait.h"
 
 namespace weft::runtime {
@@ -63,6 +64,7 @@ class FeederChannel {
   explicit FeederChannel(const plan::Feeder& feeder);
 
   FeedFunction fill;
+  TraceTrack* track = nullptr;  ///< of calls of fill(), where tracing is on
 
   /// Begins filling for iterations [first, last). Synchronous: await() does it instead.
   void start(std::int64_t first, std::int64_t last, bool synchronous);
@@ -100,6 +102,7 @@ class ReceiverChannel {
   ReceiverChannel(const plan::Receiver& receiver, Failure& failure);
 
   ReceiveFunction callback;
+  TraceTrack* track = nullptr;  ///< of calls of callback(), where tracing is on
 
   bool wants(std::int64_t iteration) const { return callback && iteration % every_ == 0; }
   bool failed() const { return failed_.load(); }

@@ -19,6 +19,7 @@ void add_opt(CLI::App& app, Action& chosen);      ///< runs named passes on a gr
 void add_run(CLI::App& app, Action& chosen);      ///< compiled against reference evaluation
 void add_ops(CLI::App& app, Action& chosen);      ///< the table of operations
 void add_dump(CLI::App& app, Action& chosen);     ///< what the compiler made of a graph
+void add_profile(CLI::App& app, Action& chosen);  ///< what a graph's kernels take
 void add_explain(CLI::App& app, Action& chosen);  ///< why two nodes are not one kernel
 void add_bench(CLI::App& app, Action& chosen);    ///< measurements beside those of peers
 

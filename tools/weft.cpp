@@ -58,6 +58,7 @@ int main(int argc, char** argv) {
     add_run(app, chosen);
     add_ops(app, chosen);
     add_dump(app, chosen);
+    add_profile(app, chosen);
     add_explain(app, chosen);
     add_bench(app, chosen);
     try {

@@ -302,10 +302,16 @@ class Executable {
 
   void set_profiling(bool on);
   std::vector<KernelProfile> profile() const;
+  /// Records what every thread does and when, from here on; turning it on starts from nothing.
+  void set_tracing(bool on);
+  /// Writes what was recorded, as JSON for ui.perfetto.dev and chrome://tracing. Throws Error where
+  /// tracing has never been on, or the file cannot be written.
+  void write_trace(const std::string& path) const;
   const Statistics& statistics() const;
-  /// Stages "traced", "simplified", "fused", "kernels" (each with its cost), "refusals" (why two
-  /// nodes are not in one kernel), "loops", "assembly". Formats other than text: "traced" and
-  /// "kernels".
+  /// Stages "traced", "simplified", "fused", "kernels" (each with its cost; after a run with
+  /// profiling with time and share of the machine's roof, which is measured then, once), "refusals"
+  /// (why two nodes are not in one kernel), "loops", "assembly". Formats other than text: "traced"
+  /// and "kernels".
   std::string dump(std::string_view stage = "fused", Format format = Format::text) const;
 
   runtime::Executable& implementation();

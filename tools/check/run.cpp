@@ -6,8 +6,6 @@
 #include <utility>
 
 #include "ops/evaluate.h"
-#include "runtime/executable.h"
-#include "runtime/state.h"
 #include "tools/check/inputs.h"
 
 namespace weft::check {
@@ -88,14 +86,13 @@ Inputs random_inputs(const ir::Graph& graph, const Interface& interface, std::ui
   return inputs;
 }
 
-Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& inputs,
-                     int threads) {
+State bind_inputs(runtime::Executable& executable, const Interface& interface,
+                  const Inputs& inputs) {
   State state;
   for (const auto& [name, type] : interface.states) {
     state.add(name, type);
     to_bytes(inputs.states.at(name), state.bytes(name));
   }
-  runtime::Executable executable(std::move(plan), {.threads = threads});
   executable.bind(state);
   // A feeder that nothing depends on is not in the plan.
   for (const auto& [name, type] : executable.plan().feeders) {
@@ -104,6 +101,13 @@ Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& 
           to_bytes(inputs.feed(name, type, iteration), to);
         });
   }
+  return state;
+}
+
+Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& inputs,
+                     int threads) {
+  runtime::Executable executable(std::move(plan), {.threads = threads});
+  const State state = bind_inputs(executable, interface, inputs);
   Outcome outcome;
   // Nor is a receiver in a loop that never runs.
   for (const plan::Receiver& receiver : executable.plan().receivers) {
@@ -120,7 +124,7 @@ Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& 
   }
   executable.run();
   for (const auto& [name, type] : interface.states) {
-    outcome.states[name] = from_bytes(type, std::as_const(state).bytes(name));
+    outcome.states[name] = from_bytes(type, state.bytes(name));
   }
   return outcome;
 }

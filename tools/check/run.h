@@ -10,7 +10,9 @@
 
 #include "compiler/ir/graph.h"
 #include "ops/op.h"
+#include "runtime/executable.h"
 #include "runtime/plan.h"
+#include "runtime/state.h"
 
 /// A graph run twice on the same values: compiled, and by the reference evaluation.
 namespace weft::check {
@@ -45,6 +47,10 @@ struct Outcome {
   std::map<std::string, ops::Array> states;
   std::map<std::string, std::vector<Received>> received;
 };
+
+/// A State with the inputs' values, and feeders' functions; `inputs` must outlive the runs.
+State bind_inputs(runtime::Executable& executable, const Interface& interface,
+                  const Inputs& inputs);
 
 /// Runs the whole plan once. Throws Error.
 Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& inputs,
