@@ -46,7 +46,7 @@ constexpr Pass passes[] = {
     {"cse", common_subexpressions},
     {"dead_code", dead_code},
     {"lower_scan", lower_scan},
-    {"decompose", [](ir::Graph& graph) { return decompose(graph); }},
+    {"decompose", [](ir::Graph& graph) { return decompose(graph, has_host_schedule); }},
     {"autocast_bf16", [](ir::Graph& graph) { return autocast(graph, DType::bf16); }},
     {"autocast_f16", [](ir::Graph& graph) { return autocast(graph, DType::f16); }},
     {"hoist", [](ir::Graph& graph) { return hoist_invariants(graph); }},

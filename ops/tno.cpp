@@ -71,25 +71,75 @@ std::vector<Type> infer_tno(const Node& node) {
   return {x};
 }
 
+/// The definition's sum over pairs of positions i and j of a sequence, for each outer index and
+/// channel: visit(position of i in a sequence, that of j, that of lag i - j in t).
+template <typename Visit>
+void for_each_term(const Extents& e, bool causal, Visit&& visit) {
+  for (std::int64_t outer = 0; outer < e.batch * e.groups; ++outer) {
+    const std::int64_t group = outer % e.groups;
+    for (std::int64_t i = 0; i < e.n; ++i) {
+      for (std::int64_t j = 0; j <= (causal ? i : e.n - 1); ++j) {
+        const std::int64_t lag = causal ? i - j : i - j + e.n - 1;
+        for (std::int64_t c = 0; c < e.d; ++c) {
+          visit((outer * e.n + i) * e.d + c, (outer * e.n + j) * e.d + c,
+                (group * e.lags + lag) * e.d + c);
+        }
+      }
+    }
+  }
+}
+
+void add_to(Array& array, std::int64_t position, double value) {
+  array.re[static_cast<std::size_t>(position)] += value;
+}
+
 void tno_reference(const Node& node, std::span<const Array* const> operands,
                    std::span<Array> results) {
   const Array& x = *operands[0];
   const Array& t = *operands[1];
-  const bool causal = node.attributes.flag("causal");
-  const Extents e(x.type, t.type);
-  for (std::int64_t outer = 0; outer < e.batch * e.groups; ++outer) {
-    const std::int64_t group = outer % e.groups;
-    for (std::int64_t i = 0; i < e.n; ++i) {
-      for (std::int64_t c = 0; c < e.d; ++c) {
-        double total = 0;
-        for (std::int64_t j = 0; j <= (causal ? i : e.n - 1); ++j) {
-          const std::int64_t lag = causal ? i - j : i - j + e.n - 1;
-          total += t.at((group * e.lags + lag) * e.d + c) * x.at((outer * e.n + j) * e.d + c);
-        }
-        results[0].set((outer * e.n + i) * e.d + c, total);
-      }
-    }
+  for_each_term(Extents(x.type, t.type), node.attributes.flag("causal"),
+                [&](std::int64_t i, std::int64_t j, std::int64_t lag) {
+                  add_to(results[0], i, t.at(lag) * x.at(j));
+                });
+}
+
+void gradient_x_reference(const Node& node, std::span<const Array* const> operands,
+                          std::span<Array> results) {
+  const Array& g = *operands[0];
+  const Array& t = *operands[1];
+  for_each_term(Extents(g.type, t.type), node.attributes.flag("causal"),
+                [&](std::int64_t i, std::int64_t j, std::int64_t lag) {
+                  add_to(results[0], j, t.at(lag) * g.at(i));
+                });
+}
+
+std::vector<Type> infer_gradient_t(const Node& node) {
+  const Type& x = expect_dtype(node, 0, tno_types());
+  expect_rank(node, 0, 2);
+  expect_same_type(node, 0, 1);
+  const std::int64_t shared = node.attributes.integer("leading");
+  require(shared >= 0 && shared <= x.rank() - 2, "leading {} of x {}", shared, x.text());
+  const std::int64_t n = x.shape[x.rank() - 2];
+  require(n >= 1, "x {} is an empty sequence", x.text());
+  require(n <= (std::int64_t{1} << 40), "x {} is too long a sequence", x.text());
+  Type t{x.dtype, {}};
+  for (int axis = x.rank() - 2 - static_cast<int>(shared); axis < x.rank() - 2; ++axis) {
+    t.shape.push_back(x.shape[axis]);
   }
+  t.shape.push_back(node.attributes.flag("causal") ? n : 2 * n - 1);
+  t.shape.push_back(x.shape[x.rank() - 1]);
+  check_size(t);
+  return {t};
+}
+
+void gradient_t_reference(const Node& node, std::span<const Array* const> operands,
+                          std::span<Array> results) {
+  const Array& x = *operands[0];
+  const Array& g = *operands[1];
+  for_each_term(Extents(x.type, results[0].type), node.attributes.flag("causal"),
+                [&](std::int64_t i, std::int64_t j, std::int64_t lag) {
+                  add_to(results[0], lag, g.at(i) * x.at(j));
+                });
 }
 
 // ---- direct form --------------------------------------------------------------------------------
@@ -227,20 +277,113 @@ namespace {
 
 bool is_short(Value x) { return x.shape()[x.type().rank() - 2] <= tno_direct_limit; }
 
-void tno_derivative(Backward& backward) {
-  const Value x = backward.operand(0);
-  const auto form = is_short(x) ? tno_direct_gradients : tno_fft_gradients;
-  const TnoGradients gradients =
-      form(backward.build(), x, backward.operand(1), backward.node().attributes.flag("causal"),
-           backward.gradient(), backward.wanted(0), backward.wanted(1));
-  if (gradients.x) backward.add(0, gradients.x);
-  if (gradients.t) backward.add(1, gradients.t);
+std::vector<Type> infer_gradients(const Node& node) {
+  const Type x = infer_tno(node)[0];
+  expect_same_type(node, 0, 2);
+  return {x, node.operand_type(1)};
+}
+
+void gradients_reference(const Node& node, std::span<const Array* const> operands,
+                         std::span<Array> results) {
+  const Array& x = *operands[0];
+  const Array& t = *operands[1];
+  const Array& g = *operands[2];
+  for_each_term(Extents(x.type, t.type), node.attributes.flag("causal"),
+                [&](std::int64_t i, std::int64_t j, std::int64_t lag) {
+                  add_to(results[0], j, t.at(lag) * g.at(i));
+                  add_to(results[1], lag, g.at(i) * x.at(j));
+                });
+}
+
+Attributes gradient_t_attributes(const Node& node, Value t) {
+  return {{"causal", node.attributes.flag("causal")},
+          {"leading", static_cast<std::int64_t>(t.type().rank() - 2)}};
+}
+
+// The operator and its gradients are one trilinear form sum g_i t_(i-j) x_j seen from its three
+// arguments: their derivatives are each other.
+
+void tno_derivative(Backward& d) {
+  Builder& b = d.build();
+  const Attributes causal = {{"causal", d.node().attributes.flag("causal")}};
+  const Value x = d.operand(0);
+  const Value t = d.operand(1);
+  if (d.wanted(0) && d.wanted(1)) {
+    Node* both = b.emit(op("tno_gradients"), {x, t, d.gradient()}, causal);
+    d.add(0, both->result(0));
+    d.add(1, both->result(1));
+    return;
+  }
+  if (d.wanted(0)) d.add(0, b.emit1("tno_gradient_x", {d.gradient(), t}, causal));
+  if (d.wanted(1)) {
+    d.add(1, b.emit1("tno_gradient_t", {x, d.gradient()}, gradient_t_attributes(d.node(), t)));
+  }
+}
+
+void gradient_x_derivative(Backward& d) {
+  Builder& b = d.build();
+  const Attributes causal = {{"causal", d.node().attributes.flag("causal")}};
+  const Value g = d.operand(0);
+  const Value t = d.operand(1);
+  if (d.wanted(0)) d.add(0, b.emit1("tno", {d.gradient(), t}, causal));
+  if (d.wanted(1)) {
+    d.add(1, b.emit1("tno_gradient_t", {d.gradient(), g}, gradient_t_attributes(d.node(), t)));
+  }
+}
+
+void gradient_t_derivative(Backward& d) {
+  Builder& b = d.build();
+  const Attributes causal = {{"causal", d.node().attributes.flag("causal")}};
+  const Value x = d.operand(0);
+  const Value g = d.operand(1);
+  if (d.wanted(0)) d.add(0, b.emit1("tno_gradient_x", {g, d.gradient()}, causal));
+  if (d.wanted(1)) d.add(1, b.emit1("tno", {x, d.gradient()}, causal));
+}
+
+void gradients_derivative(Backward& d) {
+  Builder& b = d.build();
+  const Attributes causal = {{"causal", d.node().attributes.flag("causal")}};
+  const Value x = d.operand(0);
+  const Value t = d.operand(1);
+  const Value g = d.operand(2);
+  if (const Value along_x = d.gradient(0)) {
+    if (d.wanted(1)) {
+      d.add(1, b.emit1("tno_gradient_t", {along_x, g}, gradient_t_attributes(d.node(), t)));
+    }
+    if (d.wanted(2)) d.add(2, b.emit1("tno", {along_x, t}, causal));
+  }
+  if (const Value along_t = d.gradient(1)) {
+    if (d.wanted(0)) d.add(0, b.emit1("tno_gradient_x", {g, along_t}, causal));
+    if (d.wanted(2)) d.add(2, b.emit1("tno", {x, along_t}, causal));
+  }
 }
 
 std::vector<Value> tno_decompose(Builder& b, const Node& node) {
   const Value x = node.operands[0];
   const auto form = is_short(x) ? tno_direct : tno_fft;
   return {form(b, x, node.operands[1], node.attributes.flag("causal"))};
+}
+
+std::vector<Value> gradient_x_decompose(Builder& b, const Node& node) {
+  const Value g = node.operands[0];
+  const auto form = is_short(g) ? tno_direct_gradients : tno_fft_gradients;
+  return {form(b, g, node.operands[1], node.attributes.flag("causal"), g, true, false).x};
+}
+
+std::vector<Value> gradient_t_decompose(Builder& b, const Node& node) {
+  const Value x = node.operands[0];
+  const auto form = is_short(x) ? tno_direct_gradients : tno_fft_gradients;
+  // Only the type of the coefficients matters.
+  const Value t = zeros(b, node.results[0]);
+  return {form(b, x, t, node.attributes.flag("causal"), node.operands[1], false, true).t};
+}
+
+std::vector<Value> gradients_decompose(Builder& b, const Node& node) {
+  const Value x = node.operands[0];
+  const auto form = is_short(x) ? tno_direct_gradients : tno_fft_gradients;
+  const TnoGradients gradients =
+      form(b, x, node.operands[1], node.attributes.flag("causal"), node.operands[2], true, true);
+  return {gradients.x, gradients.t};
 }
 
 Sample tno_sample(Random& random, DType dtype) {
@@ -264,17 +407,61 @@ Sample tno_sample(Random& random, DType dtype) {
   return sample;
 }
 
+Sample gradients_sample(Random& random, DType dtype) {
+  Sample sample = tno_sample(random, dtype);
+  sample.operands.push_back(sample.operands[0]);
+  return sample;
+}
+
+Sample gradient_t_sample(Random& random, DType dtype) {
+  Sample sample = tno_sample(random, dtype);
+  const std::int64_t leading = sample.operands[1].type.rank() - 2;
+  sample.operands[1] = sample.operands[0];
+  sample.attributes.set("leading", leading);
+  return sample;
+}
+
 }  // namespace
 
 std::span<const Op> tno_ops() {
+  const Lower none = Lower::none("not pointwise: every result needs a whole sequence");
   static const Op rows[] = {
       Op({"tno", Pattern::tno, 2, 2, 0, {{"causal", ir::AttributeSpec::flag}}, infer_tno},
-         tno_types(), tno_derivative, tno_reference,
-         Lower::none("not pointwise: every result needs a whole sequence"), tno_decompose,
-         tno_sample, 100,
+         tno_types(), tno_derivative, tno_reference, none, tno_decompose, tno_sample, 100,
          "o_i = sum_j t_(i-j) x_j along the sequence axis of x [..., n, d]; t [..., n, d] causal "
          "or [..., 2n-1, d] for lags -(n-1)..n-1; its leading axes equal x's last ones; 16-bit "
          "types compute in f32"),
+      Op({"tno_gradients",
+          Pattern::tno,
+          3,
+          3,
+          0,
+          {{"causal", ir::AttributeSpec::flag}},
+          infer_gradients},
+         tno_types(), gradients_derivative, gradients_reference, none, gradients_decompose,
+         gradients_sample, 200,
+         "gradients of tno(x, t) for x and for t, given g, that of its result"),
+      Op({"tno_gradient_x",
+          Pattern::tno,
+          2,
+          2,
+          0,
+          {{"causal", ir::AttributeSpec::flag}},
+          infer_tno},
+         tno_types(), gradient_x_derivative, gradient_x_reference, none, gradient_x_decompose,
+         tno_sample, 100,
+         "gradient of tno for x: sum_i t_(i-j) g_i of the result's gradient g [..., n, d] and t"),
+      Op({"tno_gradient_t",
+          Pattern::tno,
+          2,
+          2,
+          0,
+          {{"causal", ir::AttributeSpec::flag}, {"leading", ir::AttributeSpec::integer}},
+          infer_gradient_t},
+         tno_types(), gradient_t_derivative, gradient_t_reference, none, gradient_t_decompose,
+         gradient_t_sample, 100,
+         "gradient of tno for t, which has `leading` axes before its last two: of x and the "
+         "result's gradient, sum g_i x_(i-k) over i and the other leading axes"),
   };
   return rows;
 }

@@ -29,6 +29,8 @@ constexpr std::array benchmarks{
     Benchmark{"gemm", "matrix products: GFLOP/s beside oneDNN", bench::gemm},
     Benchmark{"sigmoid_mlp", "a training loop that is all overhead: kernels and us an iteration",
               bench::sigmoid_mlp},
+    Benchmark{"tno", "the causal Toeplitz operator with its gate, beside pipelines of FFTW",
+              bench::tno},
     Benchmark{"short_transformer",
               "a small encoder beside PyTorch: from the model to 3000 steps, us a step",
               bench::short_transformer},

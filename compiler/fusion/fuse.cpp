@@ -33,6 +33,7 @@ bool is_anchor(const Node& node) {
     case Pattern::scan:
     case Pattern::dot:
     case Pattern::fft:
+    case Pattern::tno:
     case Pattern::scatter:
       return true;
     default:
@@ -384,6 +385,16 @@ class RegionFuser {
       }
       if (p.elements != c.elements) return "they run over different numbers of elements";
     }
+    for (const Node* anchor : p.anchors) {
+      if (anchor->results.size() == 1) continue;
+      for (const Node* root : c.roots) {
+        for (const Read& read : reads(*root)) {
+          if (read.value.node == anchor && read.value.index > 0) {
+            return "it reads a second result of the anchor";
+          }
+        }
+      }
+    }
     if (!p.anchors.empty() && p.anchors[0]->op->pattern == Pattern::scatter) {
       return "a scatter's result is complete only after its last update";
     }
@@ -537,9 +548,14 @@ class RegionFuser {
     }
     for (const auto& member : members) group.members.push_back(member.second);
     for (const Node* node : own) {
-      bool stored = info_[node].escapes;
-      for (const Use& use : info_[node].uses) stored = stored || needed_elsewhere(*use.user, index);
-      if (stored) group.outputs.push_back({const_cast<Node*>(node), 0});
+      for (std::uint32_t result = 0; result < node->results.size(); ++result) {
+        bool stored = info_[node].escapes;
+        for (const Use& use : info_[node].uses) {
+          if (use.user->operands[use.operand].index != result) continue;
+          stored = stored || needed_elsewhere(*use.user, index);
+        }
+        if (stored) group.outputs.push_back({const_cast<Node*>(node), result});
+      }
     }
     name_group(group, index);
     return group;
@@ -562,6 +578,9 @@ class RegionFuser {
           break;
         case Pattern::fft:
           base = "fft";
+          break;
+        case Pattern::tno:
+          base = "tno";
           break;
         case Pattern::scan:
           base = "cumulative";

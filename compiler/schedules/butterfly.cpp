@@ -27,22 +27,6 @@ Root root(std::int64_t j, std::int64_t n, bool inverse) {
   return {std::cos(angle), sign * std::sin(angle)};
 }
 
-ComplexEx add(Arena& a, const ComplexEx& x, const ComplexEx& y) {
-  return {a.add(x.re, y.re), a.add(x.im, y.im)};
-}
-
-ComplexEx subtract(Arena& a, const ComplexEx& x, const ComplexEx& y) {
-  return {a.sub(x.re, y.re), a.sub(x.im, y.im)};
-}
-
-ComplexEx rotate(Arena& a, const ComplexEx& x, const Root& w) {
-  if (w.re == 1) return x;
-  if (w.re == -1) return {a.neg(x.re), a.neg(x.im)};
-  if (w.re == 0 && w.im == 1) return {a.neg(x.im), x.re};
-  if (w.re == 0 && w.im == -1) return {x.im, a.neg(x.re)};
-  return multiply(a, x, {a.constant(Scalar::f32, w.re), a.constant(Scalar::f32, w.im)});
-}
-
 std::int64_t smallest_factor(std::int64_t n) {
   for (std::int64_t f = 2; f * f <= n; ++f) {
     if (n % f == 0) return f;
@@ -50,8 +34,39 @@ std::int64_t smallest_factor(std::int64_t n) {
   return n;
 }
 
+/// Transforms that share an arena, a direction and the place where sums are computed.
+class Butterfly {
+ public:
+  Butterfly(Arena& arena, bool inverse, loop::Builder* builder)
+      : a_(arena), inverse_(inverse), builder_(builder) {}
+
+  std::vector<ComplexEx> transform(const std::vector<ComplexEx>& x) const;
+
+ private:
+  std::vector<ComplexEx> prime(const std::vector<ComplexEx>& x) const;
+  ComplexEx here(const ComplexEx& x) const {
+    if (builder_ == nullptr) return x;
+    return {x.re == nullptr ? nullptr : builder_->let(x.re),
+            x.im == nullptr ? nullptr : builder_->let(x.im)};
+  }
+  ComplexEx add(const ComplexEx& x, const ComplexEx& y) const {
+    return here(compiler::add(a_, x, y));
+  }
+  ComplexEx subtract(const ComplexEx& x, const ComplexEx& y) const {
+    return here(compiler::subtract(a_, x, y));
+  }
+  Ex fma(Ex x, Ex y, Ex z) const {
+    if (y == nullptr) return z;
+    return z == nullptr ? a_.mul(x, y) : a_.fma(x, y, z);
+  }
+
+  Arena& a_;
+  bool inverse_;
+  loop::Builder* builder_;
+};
+
 /// A prime length: pairs x_j +- x_(n-j), so that each product serves two results.
-std::vector<ComplexEx> prime(Arena& a, const std::vector<ComplexEx>& x, bool inverse) {
+std::vector<ComplexEx> Butterfly::prime(const std::vector<ComplexEx>& x) const {
   const auto n = static_cast<std::int64_t>(x.size());
   const std::int64_t half = n / 2;
   std::vector<ComplexEx> plus;
@@ -60,68 +75,106 @@ std::vector<ComplexEx> prime(Arena& a, const std::vector<ComplexEx>& x, bool inv
   for (std::int64_t j = 1; j <= half; ++j) {
     const ComplexEx& u = x[static_cast<std::size_t>(j)];
     const ComplexEx& v = x[static_cast<std::size_t>(n - j)];
-    plus.push_back(add(a, u, v));
-    minus.push_back(subtract(a, u, v));
-    total = add(a, total, plus.back());
+    plus.push_back(add(u, v));
+    minus.push_back(subtract(u, v));
+    total = add(total, plus.back());
   }
   std::vector<ComplexEx> y(x.size());
   y[0] = total;
   for (std::int64_t k = 1; k <= half; ++k) {
     ComplexEx even = x[0];
-    ComplexEx odd{nullptr, nullptr};
+    ComplexEx odd;  // over i
     for (std::int64_t j = 1; j <= half; ++j) {
-      const Root w = root(j * k, n, inverse);
-      const Ex c = a.constant(Scalar::f32, w.re);
-      const Ex s = a.constant(Scalar::f32, w.im);
+      const Root w = root(j * k, n, inverse_);
+      const Ex c = a_.constant(Scalar::f32, w.re);
+      const Ex s = a_.constant(Scalar::f32, w.im);
       const ComplexEx& p = plus[static_cast<std::size_t>(j - 1)];
       const ComplexEx& m = minus[static_cast<std::size_t>(j - 1)];
-      even = {a.fma(c, p.re, even.re), a.fma(c, p.im, even.im)};
-      // i s (m.re + i m.im)
-      if (odd.re == nullptr) {
-        odd = {a.neg(a.mul(s, m.im)), a.mul(s, m.re)};
-      } else {
-        odd = {a.sub(odd.re, a.mul(s, m.im)), a.fma(s, m.re, odd.im)};
-      }
+      even = {fma(c, p.re, even.re), fma(c, p.im, even.im)};
+      odd = {fma(s, m.re, odd.re), fma(s, m.im, odd.im)};
     }
-    y[static_cast<std::size_t>(k)] = add(a, even, odd);
-    y[static_cast<std::size_t>(n - k)] = subtract(a, even, odd);
+    even = here(even);
+    odd = rotate(a_, here(odd), 0, 1);
+    y[static_cast<std::size_t>(k)] = add(even, odd);
+    y[static_cast<std::size_t>(n - k)] = subtract(even, odd);
   }
   return y;
 }
 
-}  // namespace
-
-ComplexEx multiply(Arena& a, const ComplexEx& x, const ComplexEx& y) {
-  return {a.fma(x.re, y.re, a.neg(a.mul(x.im, y.im))), a.fma(x.re, y.im, a.mul(x.im, y.re))};
-}
-
-std::vector<ComplexEx> butterfly(Arena& a, const std::vector<ComplexEx>& x, bool inverse) {
+std::vector<ComplexEx> Butterfly::transform(const std::vector<ComplexEx>& x) const {
   const auto n = static_cast<std::int64_t>(x.size());
   if (n == 1) return x;
-  if (n == 2) return {add(a, x[0], x[1]), subtract(a, x[0], x[1])};
+  if (n == 2) return {add(x[0], x[1]), subtract(x[0], x[1])};
   const std::int64_t r = smallest_factor(n);
-  if (r == n) return prime(a, x, inverse);
+  if (r == n) return prime(x);
   const std::int64_t m = n / r;
   // x_(r j + i): r transforms of length m, turned, then m transforms of length r.
   std::vector<std::vector<ComplexEx>> parts;
   for (std::int64_t i = 0; i < r; ++i) {
     std::vector<ComplexEx> part;
     for (std::int64_t j = 0; j < m; ++j) part.push_back(x[static_cast<std::size_t>(r * j + i)]);
-    parts.push_back(butterfly(a, part, inverse));
+    parts.push_back(transform(part));
   }
   std::vector<ComplexEx> y(x.size());
   for (std::int64_t k = 0; k < m; ++k) {
     std::vector<ComplexEx> column;
     for (std::int64_t i = 0; i < r; ++i) {
-      column.push_back(rotate(a, parts[static_cast<std::size_t>(i)][static_cast<std::size_t>(k)],
-                              root(i * k, n, inverse)));
+      const Root w = root(i * k, n, inverse_);
+      column.push_back(
+          rotate(a_, parts[static_cast<std::size_t>(i)][static_cast<std::size_t>(k)], w.re, w.im));
     }
-    const std::vector<ComplexEx> result = butterfly(a, column, inverse);
+    const std::vector<ComplexEx> result = transform(column);
     for (std::int64_t i = 0; i < r; ++i) {
       y[static_cast<std::size_t>(k + m * i)] = result[static_cast<std::size_t>(i)];
     }
   }
   return y;
+}
+
+}  // namespace
+
+ComplexEx add(Arena& a, const ComplexEx& x, const ComplexEx& y) {
+  const auto sum = [&](Ex u, Ex v) { return u == nullptr ? v : v == nullptr ? u : a.add(u, v); };
+  return {sum(x.re, y.re), sum(x.im, y.im)};
+}
+
+ComplexEx subtract(Arena& a, const ComplexEx& x, const ComplexEx& y) {
+  const auto difference = [&](Ex u, Ex v) {
+    return v == nullptr ? u : u == nullptr ? a.neg(v) : a.sub(u, v);
+  };
+  return {difference(x.re, y.re), difference(x.im, y.im)};
+}
+
+ComplexEx multiply(Arena& a, const ComplexEx& x, const ComplexEx& y) {
+  const auto product = [&](Ex u, Ex v) {
+    return u == nullptr || v == nullptr ? nullptr : a.mul(u, v);
+  };
+  // u v + w
+  const auto fma = [&](Ex u, Ex v, Ex w) {
+    if (u == nullptr || v == nullptr) return w;
+    return w == nullptr ? a.mul(u, v) : a.fma(u, v, w);
+  };
+  const Ex minus = product(x.im, y.im);
+  return {fma(x.re, y.re, minus == nullptr ? nullptr : a.neg(minus)),
+          fma(x.re, y.im, product(x.im, y.re))};
+}
+
+ComplexEx rotate(Arena& a, const ComplexEx& x, double re, double im) {
+  const auto negative = [&](Ex e) { return e == nullptr ? e : a.neg(e); };
+  if (re == 1) return x;
+  if (re == -1) return {negative(x.re), negative(x.im)};
+  if (re == 0 && im == 1) return {negative(x.im), x.re};
+  if (re == 0 && im == -1) return {x.im, negative(x.re)};
+  return multiply(a, x, {a.constant(Scalar::f32, re), a.constant(Scalar::f32, im)});
+}
+
+ComplexEx conjugate(Arena& a, const ComplexEx& x) {
+  return {x.re, x.im == nullptr ? nullptr : a.neg(x.im)};
+}
+
+std::vector<ComplexEx> butterfly(Arena& a, const std::vector<ComplexEx>& x, bool inverse,
+                                 loop::Builder* builder) {
+  return Butterfly(a, inverse, builder).transform(x);
 }
 
 std::vector<std::int64_t> radices(std::int64_t n) {

@@ -133,7 +133,10 @@ void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape) 
   const Ex position = a.linearize(index, shape);
   // All values before all stores: an output may share memory with an input that is read here.
   std::vector<Element> elements;
+  std::vector<Value> outputs;
   for (Value output : group_.outputs) {
+    if (output.index > 0) continue;
+    outputs.push_back(output);
     std::vector<Ex> own(index.begin(), index.end());
     if (!(output.shape() == shape)) own = a.delinearize(position, output.shape());
     Element element = value(output, own);
@@ -142,7 +145,7 @@ void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape) 
     elements.push_back(element);
   }
   for (std::size_t i = 0; i < elements.size(); ++i) {
-    store(group_.outputs[i], position, elements[i]);
+    store(outputs[i], position, elements[i]);
   }
 }
 

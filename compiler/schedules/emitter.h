@@ -41,7 +41,8 @@ class GroupEmitter final : public ops::Lowering {
   void store(ir::Value output, loop::Ex position, ops::Element element,
              loop::Ex predicate = nullptr);
   /// Stores every output of the group at a row-major position of the (common) index space; `index`
-  /// is the index in `shape`.
+  /// is the index in `shape`. An anchor's further results have shapes of their own, and are left to
+  /// its schedule.
   void store_outputs(std::span<const loop::Ex> index, const Shape& shape);
   const loop::Buffer* input_buffer(ir::Value value) const;
   const loop::Buffer* output_buffer(ir::Value value) const;

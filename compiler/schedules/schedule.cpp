@@ -28,6 +28,10 @@ void for_chunk(GroupEmitter& emitter, loop::Ex block, std::int64_t total, std::i
   }
 }
 
+bool has_host_schedule(const ir::Node& node) {
+  return node.op->pattern == ir::Pattern::tno && has_tno_schedule(node);
+}
+
 ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool strict) {
   ScheduledKernel result;
   result.kernel = std::make_unique<loop::Kernel>();
@@ -54,6 +58,9 @@ ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool
         break;
       case ir::Pattern::fft:
         schedule_fft(emitter, target);
+        break;
+      case ir::Pattern::tno:
+        schedule_tno(emitter, target);
         break;
       case ir::Pattern::scatter:
         schedule_scatter(emitter, target);

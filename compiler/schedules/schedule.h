@@ -18,6 +18,11 @@ struct ScheduledKernel {
 /// `strict`: every 16-bit value is rounded where it is computed.
 ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool strict = false);
 
+/// Whether a composite node has a schedule: the others are to be decomposed.
+bool has_host_schedule(const ir::Node& node);
+/// The same for the Toeplitz operator and its gradients.
+bool has_tno_schedule(const ir::Node& node);
+
 // One for each kind of anchor, each in the file of its name.
 void schedule_elementwise(GroupEmitter& emitter, const HostTarget& target);
 void schedule_reduction(GroupEmitter& emitter, const HostTarget& target);
@@ -26,6 +31,7 @@ void schedule_argmax(GroupEmitter& emitter, const HostTarget& target);
 void schedule_cumulative(GroupEmitter& emitter, const HostTarget& target);
 void schedule_dot(GroupEmitter& emitter, const HostTarget& target);
 void schedule_fft(GroupEmitter& emitter, const HostTarget& target);
+void schedule_tno(GroupEmitter& emitter, const HostTarget& target);
 void schedule_scatter(GroupEmitter& emitter, const HostTarget& target);
 
 /// Elements that a block of a pointwise kernel should compute: enough to be worth a hand-over

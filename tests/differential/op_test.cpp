@@ -44,7 +44,8 @@ class Uses {
         const Value y{const_cast<ir::Node*>(node), r};
         write(fmt::format("u{}_y{}", u, r), y);
         if (op_.derivative && is_differentiable(y.dtype())) {
-          append_gradients(fmt::format("u{}", u), y, operands);
+          append_gradients(r == 0 ? fmt::format("u{}", u) : fmt::format("u{}r{}", u, r), y,
+                           operands);
         }
       }
     }

@@ -101,7 +101,7 @@ TEST_P(CompositeTest, SchedulesKeepTheirComposite) {
   EXPECT_EQ(ir::print(*use.graph), before);
 }
 
-/// loss = sum(y * weights), gradients with respect to all operands that have one.
+/// loss = sum(y * weights) over all results, gradients with respect to all operands that have one.
 TEST_P(CompositeTest, DerivativeAgreesWithDifferences) {
   ops::Random random(13);
   const DType dtype =
@@ -110,13 +110,19 @@ TEST_P(CompositeTest, DerivativeAgreesWithDifferences) {
     Use use = random_use(op(), dtype, random);
     if (!use.smooth) continue;
     Builder b(*use.graph, use.graph->body());
-    const Value y = use.node->result();
-    const Value weights = state(b, "weights", y.type());
-    Value loss = ops::mul(b, y, weights);
-    if (y.type().rank() > 0) {
-      std::vector<std::int64_t> axes(static_cast<std::size_t>(y.type().rank()));
-      std::iota(axes.begin(), axes.end(), 0);
-      loss = ops::sum(b, loss, axes);
+    Value loss;
+    std::map<std::string, Array> all_weights;
+    for (std::uint32_t r = 0; r < use.node->results.size(); ++r) {
+      const Value y = use.node->result(r);
+      const std::string name = fmt::format("weights{}", r);
+      Value term = ops::mul(b, y, state(b, name, y.type()));
+      if (y.type().rank() > 0) {
+        std::vector<std::int64_t> axes(static_cast<std::size_t>(y.type().rank()));
+        std::iota(axes.begin(), axes.end(), 0);
+        term = ops::sum(b, term, axes);
+      }
+      all_weights[name] = random_values(random, y.type());
+      loss = r == 0 ? term : ops::add(b, loss, term);
     }
     write(b, "loss", loss);
     std::vector<std::string> names;
@@ -128,7 +134,7 @@ TEST_P(CompositeTest, DerivativeAgreesWithDifferences) {
       write(b, "d" + names.back(), gradients[i]);
     }
     std::map<std::string, Array> states = states_of(use);
-    states["weights"] = random_values(random, y.type());
+    states.merge(all_weights);
     SCOPED_TRACE(ir::print(*use.graph));
     ASSERT_NO_FATAL_FAILURE(check_gradients(*use.graph, states, names));
 

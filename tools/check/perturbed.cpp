@@ -119,6 +119,8 @@ class Evaluation {
 
   void add_relative(Array& array, double relative);
   void add_terms(Array& result, const Node& node, std::span<const Array* const> operands);
+  void add_to_channels(Array& result, const Node& node, std::size_t index,
+                       std::span<const Array* const> operands);
   void add_to_lines(Array& result, const Node& node);
   std::vector<Array> perturbed(const Node& node, const Operands& operands, std::size_t k,
                                const std::vector<Array>& expected);
@@ -191,6 +193,7 @@ std::vector<Samples> Evaluation::compute(const Node& node, const Operands& opera
       if (k > 0 && is_differentiable(dtype)) {
         add_relative(arrays[r], roundings(node) * epsilon(dtype));
         add_terms(arrays[r], node, pointers);
+        if (node.op->pattern == ir::Pattern::tno) add_to_channels(arrays[r], node, r, pointers);
         finish(arrays[r]);
       }
       results[r].push_back(std::move(arrays[r]));
@@ -336,6 +339,33 @@ void Evaluation::add_to_lines(Array& result, const Node& node) {
     const double size = relative * std::sqrt(square / static_cast<double>(length));
     for_each_part([&](double& part) { part += size * draw(); });
   });
+}
+
+/// Convolutions through transforms: relative to the norms of both sequences of a channel, which the
+/// whole convolution has, and not only the part of it that is wanted.
+void Evaluation::add_to_channels(Array& result, const Node& node, std::size_t index,
+                                 std::span<const Array* const> operands) {
+  const auto is_result = [&](std::size_t operand) {
+    return node.is("tno_gradients") && operand == index;  // the gradient of x needs t and g
+  };
+  const Shape& shape = result.type.shape;
+  const std::int64_t channels = shape[shape.rank() - 1];
+  const auto n = static_cast<double>(node.operand_type(0).shape[node.operand_type(0).rank() - 2]);
+  const double relative = safety * roundings(node) * epsilon(result.type.dtype);
+  for (std::int64_t c = 0; c < channels; ++c) {
+    double size = relative / std::sqrt(n);
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      if (is_result(i)) continue;
+      double square = 0;
+      for (std::int64_t at = c; at < operands[i]->elements(); at += channels) {
+        square += operands[i]->at(at) * operands[i]->at(at);
+      }
+      size *= std::sqrt(square);
+    }
+    for (std::int64_t at = c; at < result.elements(); at += channels) {
+      result.re[static_cast<std::size_t>(at)] += size * draw();
+    }
+  }
 }
 
 void Evaluation::finish(Array& array) {

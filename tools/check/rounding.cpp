@@ -31,7 +31,8 @@ double reduced(const ir::Node& node) {
   } else if (shape.rank() > 0) {
     // Norms and cross entropy: the last axis; attention and tno have two that matter.
     length = extent(shape.rank() - 1);
-    if (node.is("attention") || node.is("tno")) length += extent(shape.rank() - 2);
+    if (node.is("attention") || node.op->pattern == ir::Pattern::tno)
+      length += extent(shape.rank() - 2);
   }
   return std::max(length, 1.0);
 }

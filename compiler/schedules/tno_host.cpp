@@ -1,0 +1,380 @@
+#include <algorithm>
+
+#include "compiler/schedules/convolution_passes.h"
+#include "compiler/schedules/schedule.h"
+
+/// The Toeplitz operator and its gradients on a CPU. A channel is a vector lane, so that x (..., n,
+/// d) is read and written as it lies. With all lags in a row, s_k = t_(k-(n-1)) where t looks both
+/// ways and s = t where it is causal, the operator is a convolution of x with s, of which it takes
+/// n elements. So are the gradients, with the result's gradient g read from its end: that of x in
+/// reverse is the operator's value for g in reverse, and that of t in reverse are the first
+/// elements of the convolution of x and g in reverse, summed over the batch.
+namespace weft::compiler {
+namespace {
+
+using ir::Node;
+using ir::Value;
+using loop::Ex;
+using loop::Role;
+using loop::Scalar;
+using ops::Element;
+
+/// Leading axes merged: x is [batch, groups, n, d], t is [groups, lags, d].
+struct Extents {
+  Shape x_leading;
+  Shape t_leading;
+  std::int64_t batch = 1;
+  std::int64_t groups = 1;
+  std::int64_t n = 1;
+  std::int64_t d = 1;
+  bool causal = true;
+
+  Extents(const Shape& x, const Shape& t, bool is_causal) : causal(is_causal) {
+    for (int axis = 0; axis < x.rank() - 2; ++axis) x_leading.push_back(x[axis]);
+    for (int axis = 0; axis < t.rank() - 2; ++axis) t_leading.push_back(t[axis]);
+    groups = t_leading.elements();
+    for (int axis = 0; axis < x.rank() - t.rank(); ++axis) batch *= x[axis];
+    n = x[x.rank() - 2];
+    d = x[x.rank() - 1];
+  }
+};
+
+bool is_coefficient_gradient(const Node& node) { return node.is("tno_gradient_t"); }
+
+Extents extents_of(const Node& node) {
+  const bool causal = node.attributes.flag("causal");
+  const Shape& x = node.operand_type(0).shape;
+  return {x, is_coefficient_gradient(node) ? node.results[0].shape : node.operand_type(1).shape,
+          causal};
+}
+
+class TnoKernel {
+ public:
+  TnoKernel(GroupEmitter& emitter, int lanes)
+      : emitter_(emitter),
+        a_(emitter.arena()),
+        b_(emitter.builder()),
+        node_(*emitter.group().anchor),
+        e_(extents_of(node_)),
+        width_(static_cast<int>(std::min<std::int64_t>(lanes, e_.d))),
+        strips_((e_.d + width_ - 1) / width_),
+        // Elements that pass the end of the 2N that a line holds come back to the first ones. Where
+        // t looks both ways these are not among the n that are wanted, n - 1 and after.
+        plan_(plan_convolution(e_.n)),
+        length_(plan_.length),
+        passes_(b_, plan_, width_) {}
+
+  /// tno: of x and t; tno_gradient_x: of g in reverse and t.
+  void convolution() {
+    const bool reverse = node_.is("tno_gradient_x");
+    const loop::Buffer* scratch = passes_.scratch("line");
+    workspace_ = emitter_.workspace(DType::f32, e_.groups * strips_ * passes_.elements());
+    transform_coefficients(scratch);
+    // Neighbouring blocks share a spectrum.
+    constexpr std::int64_t points = 1024;  // worth a hand-over between threads
+    const std::int64_t chunk = std::clamp<std::int64_t>(points / length_, 1, e_.batch);
+    const Shape grid{e_.groups, strips_, (e_.batch + chunk - 1) / chunk};
+    b_.phase(grid.elements(), [&](Ex block) {
+      const std::vector<Ex> at = a_.delinearize(block, grid);
+      for_lanes(at[1], [&](Ex lane, Ex channel) {
+        const Ex spectrum = line_start(at[0], at[1]);
+        for_rows(at[2], chunk, [&](Ex row, Ex) {
+          const Sequence sequence{a_.add(a_.mul(row, a_.integer(e_.groups)), at[0]), channel,
+                                  reverse};
+          Signal line = read_sequence(0, scratch, sequence);
+          write_sequence(line, sequence);
+          const auto middle = [&](Ex slot, Points& values) {
+            for (std::size_t q = 0; q < values[0].size(); ++q) {
+              values[0][q] = here(multiply(a_, values[0][q], fetch(spectrum, slot, q, lane)));
+            }
+          };
+          passes_.run({line}, middle, lane);
+        });
+      });
+    });
+  }
+
+  /// tno_gradient_t: of x and g in reverse, summed over the batch; with tno_gradients also that of
+  /// g in reverse and t, from the same transforms.
+  void gradients() {
+    const bool both = node_.is("tno_gradients");
+    const std::size_t gradient = both ? 2 : 1;
+    const loop::Buffer* x_scratch = passes_.scratch("x");
+    const loop::Buffer* g_scratch = passes_.scratch("g");
+    // Blocks that sum over parts of the batch; few lines alone would not occupy a machine.
+    constexpr std::int64_t wanted_blocks = 16;
+    const std::int64_t blocks = std::max<std::int64_t>(wanted_blocks / (e_.groups * strips_), 1);
+    const std::int64_t chunk = (e_.batch + blocks - 1) / blocks;
+    const std::int64_t parts = (e_.batch + chunk - 1) / chunk;
+    const Shape grid{e_.groups, strips_, parts};
+    const std::int64_t first_sum = both ? e_.groups * strips_ : 0;
+    workspace_ = emitter_.workspace(DType::f32, (first_sum + grid.elements()) * passes_.elements());
+    const auto sum_start = [&](Ex group, Ex strip, Ex part) {
+      const std::vector<Ex> index{group, strip, part};
+      return a_.mul(a_.add(a_.linearize(index, grid), a_.integer(first_sum)),
+                    a_.integer(passes_.elements()));
+    };
+    if (both) transform_coefficients(x_scratch);
+    b_.phase(grid.elements(), [&](Ex block) {
+      const std::vector<Ex> at = a_.delinearize(block, grid);
+      for_lanes(at[1], [&](Ex lane, Ex channel) {
+        const Ex spectrum = line_start(at[0], at[1]);
+        const Ex sum = sum_start(at[0], at[1], at[2]);
+        for_rows(at[2], chunk, [&](Ex row, Ex index) {
+          const auto middle = [&](Ex slot, Points& values) {
+            for (std::size_t q = 0; q < values[0].size(); ++q) {
+              ComplexEx value = multiply(a_, values[0][q], values[1][q]);
+              if (chunk > 1) {
+                const Ex later = a_.less(a_.integer(0), index);
+                value = add(a_, value, fetch(sum, slot, q, lane, later));
+              }
+              store(sum, slot, q, lane, value);
+              if (!both) continue;
+              values[1][q] = here(multiply(a_, values[1][q], fetch(spectrum, slot, q, lane)));
+            }
+          };
+          const Ex line = a_.add(a_.mul(row, a_.integer(e_.groups)), at[0]);
+          const Signal x = read_sequence(0, x_scratch, {line, channel, false});
+          Signal g = read_sequence(gradient, g_scratch, {line, channel, true});
+          if (both) write_sequence(g, {line, channel, true});
+          passes_.run({x, g}, middle, lane);
+        });
+      });
+    });
+    const Shape lines{e_.groups, strips_};
+    b_.phase(lines.elements(), [&](Ex block) {
+      const std::vector<Ex> at = a_.delinearize(block, lines);
+      for_lanes(at[1], [&](Ex lane, Ex channel) {
+        Signal line;
+        line.scratch = x_scratch;
+        write_coefficients(line, at[0], channel);
+        const auto middle = [&](Ex slot, Points& values) {
+          const Ex scale = a_.constant(Scalar::f32, 1.0 / static_cast<double>(length_));
+          for (std::size_t q = 0; q < values[0].size(); ++q) {
+            ComplexEx total;
+            for (std::int64_t part = 0; part < parts; ++part) {
+              total =
+                  add(a_, total, fetch(sum_start(at[0], at[1], a_.integer(part)), slot, q, lane));
+            }
+            values[0][q] = here({a_.mul(total.re, scale), a_.mul(total.im, scale)});
+          }
+        };
+        passes_.run({line}, middle, lane);
+      });
+    });
+  }
+
+ private:
+  using Signal = ConvolutionPasses::Signal;
+  using Points = std::vector<std::vector<ComplexEx>>;
+
+  /// One channel of a row of the batch (with the groups inside), from its end where `reverse`.
+  struct Sequence {
+    Ex row;
+    Ex channel;
+    bool reverse;
+  };
+
+  ComplexEx here(const ComplexEx& value) { return {b_.let(value.re), b_.let(value.im)}; }
+
+  /// Where the spectrum of a group's strip starts.
+  Ex line_start(Ex group, Ex strip) {
+    const Ex line = a_.add(a_.mul(group, a_.integer(strips_)), strip);
+    return a_.mul(line, a_.integer(passes_.elements()));
+  }
+
+  void for_lanes(Ex strip, const std::function<void(Ex lane, Ex channel)>& body) {
+    for_chunk(emitter_, strip, e_.d, width_, [&](Ex column, std::int64_t columns) {
+      b_.loop(columns, Role::vector, width_, [&](Ex lane) { body(lane, a_.add(column, lane)); });
+    });
+  }
+
+  /// The rows of a chunk of the batch; `index` counts from 0.
+  void for_rows(Ex block, std::int64_t chunk, const std::function<void(Ex row, Ex index)>& body) {
+    const Ex first = a_.mul(block, a_.integer(chunk));
+    if (chunk == 1) {
+      body(first, a_.integer(0));
+      return;
+    }
+    const Ex rest = a_.sub(a_.integer(e_.batch), first);
+    b_.loop(a_.binary(loop::Binary::minimum, a_.integer(chunk), rest),
+            [&](Ex index) { body(a_.add(first, index), index); });
+  }
+
+  Ex lane_element(Ex start, Ex slot, std::size_t q, int part, Ex lane) {
+    const Ex at = a_.add(slot, a_.integer(static_cast<std::int64_t>(q)));
+    return a_.add(start, passes_.element(at, part, lane));
+  }
+  ComplexEx fetch(Ex start, Ex slot, std::size_t q, Ex lane, Ex predicate = nullptr) {
+    return {a_.load(workspace_, lane_element(start, slot, q, 0, lane), predicate),
+            a_.load(workspace_, lane_element(start, slot, q, 1, lane), predicate)};
+  }
+  void store(Ex start, Ex slot, std::size_t q, Ex lane, const ComplexEx& value) {
+    const ComplexEx parts = here(value);
+    b_.store(workspace_, lane_element(start, slot, q, 0, lane), parts.re);
+    b_.store(workspace_, lane_element(start, slot, q, 1, lane), parts.im);
+  }
+
+  std::vector<Ex> index_in(const Shape& leading, Ex row, Ex position, Ex channel) {
+    std::vector<Ex> index = a_.delinearize(row, leading);
+    index.push_back(position);
+    index.push_back(channel);
+    return index;
+  }
+
+  /// An element of an operand, through the prologue.
+  Ex element(std::size_t operand, const std::vector<Ex>& index, Ex predicate) {
+    emitter_.reset();
+    const Ex value = emitter_.value(node_.operands[operand], index, predicate).re;
+    return predicate == nullptr ? value : a_.select(predicate, value, a_.constant(Scalar::f32, 0));
+  }
+
+  Ex from_end(Ex position, bool reverse) {
+    return reverse ? a_.sub(a_.integer(e_.n - 1), position) : position;
+  }
+
+  Signal read_sequence(std::size_t operand, const loop::Buffer* scratch, Sequence from) {
+    Signal signal;
+    signal.scratch = scratch;
+    signal.extent = e_.n;
+    signal.real = true;
+    signal.read = [=, this](Ex position, Ex predicate) {
+      const Ex at = from_end(position, from.reverse);
+      const std::vector<Ex> index = index_in(e_.x_leading, from.row, at, from.channel);
+      return ComplexEx{element(operand, index, predicate), nullptr};
+    };
+    return signal;
+  }
+
+  /// Lets the inverse transform end in the first result.
+  void write_sequence(Signal& signal, Sequence to) {
+    const auto write = [=, this](Ex position, Ex value) {
+      emitter_.reset();
+      emitter_.bind({const_cast<Node*>(&node_), 0}, {value, nullptr});
+      emitter_.store_outputs(
+          index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel),
+          node_.results[0].shape);
+    };
+    if (e_.causal) {
+      signal.wanted = e_.n;
+      signal.real_part = true;
+      signal.write = [=](Ex position, const ComplexEx& value) { write(position, value.re); };
+      return;
+    }
+    // Elements n - 1 .. 2n - 2 of the convolution.
+    signal.wanted = length_;
+    signal.write = [=, this](Ex position, const ComplexEx& value) {
+      const std::int64_t first = e_.n - 1;
+      b_.condition(a_.logical_and(a_.less_equal(a_.integer(first), position),
+                                  a_.less(position, a_.integer(2 * e_.n - 1))),
+                   [&] { write(a_.sub(position, a_.integer(first)), value.re); });
+      b_.condition(a_.less(position, a_.integer(2 * e_.n - 1 - length_)),
+                   [&] { write(a_.add(position, a_.integer(length_ - first)), value.im); });
+    };
+  }
+
+  /// A phase that transforms t; with the scale of the inverse transform.
+  void transform_coefficients(const loop::Buffer* scratch) {
+    const Shape lines{e_.groups, strips_};
+    b_.phase(lines.elements(), [&](Ex block) {
+      const std::vector<Ex> at = a_.delinearize(block, lines);
+      for_lanes(at[1], [&](Ex lane, Ex channel) {
+        const Ex start = line_start(at[0], at[1]);
+        const auto middle = [&](Ex slot, Points& values) {
+          const Ex scale = a_.constant(Scalar::f32, 1.0 / static_cast<double>(length_));
+          for (std::size_t q = 0; q < values[0].size(); ++q) {
+            const ComplexEx& value = values[0][q];
+            store(start, slot, q, lane, {a_.mul(value.re, scale), a_.mul(value.im, scale)});
+          }
+        };
+        passes_.run({read_coefficients(scratch, at[0], channel)}, middle, lane);
+      });
+    });
+  }
+
+  Signal read_coefficients(const loop::Buffer* scratch, Ex group, Ex channel) {
+    Signal signal;
+    signal.scratch = scratch;
+    signal.extent = std::min(length_, lags());
+    signal.real = lags() <= length_;
+    signal.read = [=, this](Ex position, Ex predicate) {
+      const auto value = [&](Ex lag, Ex inside) {
+        return element(1, index_in(e_.t_leading, group, lag, channel), inside);
+      };
+      ComplexEx result{value(position, predicate), nullptr};
+      if (has_second_half()) {
+        result.re = b_.let(result.re);
+        const Ex lag = a_.add(position, a_.integer(length_));
+        result.im = value(lag, a_.less(lag, a_.integer(lags())));
+      }
+      return result;
+    };
+    return signal;
+  }
+
+  std::int64_t lags() const { return e_.causal ? e_.n : 2 * e_.n - 1; }
+  bool has_second_half() const { return lags() > length_; }
+
+  /// Lets the inverse transform end in the gradient of t.
+  void write_coefficients(Signal& signal, Ex group, Ex channel) {
+    // Element k of the convolution is the gradient of the lag n - 1 - k.
+    const std::int64_t last = lags() - 1;
+    signal.wanted = std::min(length_, lags());
+    signal.real_part = !has_second_half();
+    signal.write = [=, this](Ex position, const ComplexEx& value) {
+      write_lag(group, a_.sub(a_.integer(last), position), channel, value.re);
+      if (!has_second_half()) return;
+      const Ex element = a_.add(position, a_.integer(length_));
+      b_.condition(a_.less(element, a_.integer(lags())),
+                   [&] { write_lag(group, a_.sub(a_.integer(last), element), channel, value.im); });
+    };
+  }
+
+  void write_lag(Ex group, Ex lag, Ex channel, Ex value) {
+    const std::vector<Ex> index = index_in(e_.t_leading, group, lag, channel);
+    if (node_.results.size() == 1) {
+      emitter_.reset();
+      emitter_.bind({const_cast<Node*>(&node_), 0}, {value, nullptr});
+      emitter_.store_outputs(index, node_.results[0].shape);
+      return;
+    }
+    const Value result{const_cast<Node*>(&node_), 1};
+    if (!emitter_.is_output(result)) return;
+    emitter_.store(result, a_.linearize(index, result.shape()), {value, nullptr});
+  }
+
+  GroupEmitter& emitter_;
+  loop::Arena& a_;
+  loop::Builder& b_;
+  const Node& node_;
+  Extents e_;
+  int width_;
+  std::int64_t strips_;
+  ConvolutionPlan plan_;
+  std::int64_t length_;
+  ConvolutionPasses passes_;
+  const loop::Buffer* workspace_ = nullptr;  ///< spectra of t, then sums over parts of the batch
+};
+
+}  // namespace
+
+bool has_tno_schedule(const Node& node) {
+  // Sums over nothing are left to the primitives.
+  if (node.operand_type(0).elements() == 0) return false;
+  const Extents e = extents_of(node);
+  // With few channels most lanes would idle where other axes could fill them.
+  constexpr std::int64_t fewest_channels = 4;
+  return e.d >= fewest_channels || e.batch * e.groups == 1;
+}
+
+void schedule_tno(GroupEmitter& emitter, const HostTarget& target) {
+  const Node& node = *emitter.group().anchor;
+  TnoKernel kernel(emitter, target.vector_lanes(DType::f32));
+  if (node.is("tno") || node.is("tno_gradient_x")) {
+    kernel.convolution();
+  } else {
+    kernel.gradients();
+  }
+}
+
+}  // namespace weft::compiler

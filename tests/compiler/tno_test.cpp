@@ -1,0 +1,257 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "compiler/passes/decompose.h"
+#include "compiler/passes/differentiate.h"
+#include "compiler/schedules/schedule.h"
+#include "ops/build.h"
+#include "ops/support.h"
+#include "run.h"
+#include "runtime/executable.h"
+
+// The Toeplitz operator and its gradients as anchors, with what is fused into them.
+namespace weft::compiler {
+namespace {
+
+using ir::Value;
+using ops::Builder;
+
+struct Case {
+  Shape leading;   ///< of x before (n, d)
+  int shared = 0;  ///< how many of these t has as well
+  std::int64_t n = 1;
+  std::int64_t d = 1;
+  bool causal = true;
+  DType dtype = DType::f32;
+};
+
+std::vector<std::int64_t> extents(const Shape& shape) { return {shape.begin(), shape.end()}; }
+
+/// x, t and a gate u as states; writes states with the operator alone and gated, and the gradients
+/// of the gated one for x, t and u.
+struct Gated {
+  explicit Gated(const Case& c, unsigned seed) {
+    Builder b(graph, graph.body());
+    Shape x_shape = c.leading;
+    x_shape.push_back(c.n);
+    x_shape.push_back(c.d);
+    Shape t_shape;
+    for (int axis = c.leading.rank() - c.shared; axis < c.leading.rank(); ++axis) {
+      t_shape.push_back(c.leading[axis]);
+    }
+    t_shape.push_back(c.causal ? c.n : 2 * c.n - 1);
+    t_shape.push_back(c.d);
+    ops::Random random(seed);
+    const Value x = state(b, "x", {c.dtype, x_shape});
+    const Value t = state(b, "t", {c.dtype, t_shape});
+    const Value u = state(b, "u", {c.dtype, x_shape});
+    const Value weights = state(b, "weights", {c.dtype, x_shape});
+    // Random work before, on both operands, and after.
+    const char* const unary[] = {"tanh", "sin", "neg", "sigmoid"};
+    const auto pick = [&] {
+      return unary[static_cast<std::size_t>(ops::random_integer(random, 0, 3))];
+    };
+    const Value signal = ops::random_chance(random, 0.5) ? ops::unary(b, pick(), x) : x;
+    const Value filter = ops::random_chance(random, 0.5) ? ops::mul(b, t, 0.5) : t;
+    const Value y = b.emit1("tno", {signal, filter}, {{"causal", c.causal}});
+    Value z = ops::mul(b, u, y);
+    if (ops::random_chance(random, 0.5)) z = ops::add(b, z, ops::unary(b, pick(), x));
+    write(b, "y", y);
+    write(b, "z", z);
+    const std::vector<Value> sources = {x, t, u};
+    const std::vector<Value> gradients = compiler::gradients(b, z, sources, weights);
+    write(b, "gx", gradients[0]);
+    write(b, "gt", gradients[1]);
+    write(b, "gu", gradients[2]);
+    ir::verify(graph, "the test");
+    unsigned next = seed;
+    for (const Value value : {x, t, u, weights}) {
+      const auto count = static_cast<std::size_t>(value.type().elements());
+      inputs[value.node->attributes.text("name")] = test::random_values(count, ++next);
+    }
+  }
+
+  static Value state(Builder& b, const std::string& name, const Type& type) {
+    return b.emit1("state", {},
+                   {{"name", name}, {"dtype", type.dtype}, {"shape", extents(type.shape)}});
+  }
+  void write(Builder& b, const std::string& name, Value value) {
+    b.emit(ops::op("state_write"), {value}, {{"name", name}});
+    results.push_back(name);
+  }
+
+  ir::Graph graph{"gated"};
+  test::Values inputs;
+  std::vector<std::string> results;
+};
+
+/// Norm-wise: epsilon for each of the few roundings in each of the passes, 2 log2 n levels for each
+/// of the two or three transforms in a row, and those of the pointwise work; results of 16-bit
+/// types are rounded once more.
+double tolerance(const Case& c) {
+  const double levels = 2 + std::log2(static_cast<double>(c.n) + 1);
+  return 3 * levels * 0x1p-22 + (c.dtype == DType::f32 ? 0 : 4 * epsilon(c.dtype));
+}
+
+class Tno : public testing::TestWithParam<Case> {};
+
+TEST_P(Tno, FusedAndEveryOpAloneAgreeWithTheReference) {
+  for (unsigned seed = 0; seed < 3; ++seed) {
+    Gated gated(GetParam(), 10 * seed);
+    // The reference evaluation knows no rounding: give it what the states hold.
+    test::Values inputs = gated.inputs;
+    for (auto& [name, values] : inputs) {
+      for (double& value : values) value = ops::round_to(GetParam().dtype, value);
+    }
+    const test::Values expected = test::run_reference(gated.graph, inputs);
+    for (const bool fuse : {true, false}) {
+      CompileOptions options;
+      options.fuse = fuse;
+      const test::Values out = test::run_compiled(gated.graph, inputs, options);
+      for (const std::string& name : gated.results) {
+        ASSERT_EQ(out.count(name), 1U) << name;
+        const auto found = expected.find(name);  // nothing is written to empty states
+        const std::vector<double> none;
+        const std::vector<double>& wanted = found == expected.end() ? none : found->second;
+        EXPECT_LE(test::relative_error(out.at(name), wanted), tolerance(GetParam()))
+            << name << (fuse ? " fused" : " every op alone") << ", seed " << seed;
+      }
+    }
+  }
+}
+
+TEST_P(Tno, AnyNumberOfThreadsGivesTheSameBits) {
+  Gated gated(GetParam(), 5);
+  test::Values first;
+  for (const int threads : {1, 3}) {
+    Compilation compilation = compile(gated.graph);
+    State state;
+    for (const plan::Buffer& buffer : compilation.plan.buffers) {
+      if (buffer.kind != plan::BufferKind::state || state.has(buffer.name)) continue;
+      state.add(buffer.name, buffer.type);
+      const auto given = gated.inputs.find(buffer.name);
+      if (given != gated.inputs.end()) state.set_values(buffer.name, given->second);
+    }
+    runtime::RunOptions options;
+    options.threads = threads;
+    runtime::Executable executable(std::move(compilation.plan), options);
+    executable.bind(state);
+    executable.run();
+    for (const std::string& name : gated.results) {
+      const std::vector<double> values = state.values(name);
+      if (threads == 1) {
+        first[name] = values;
+      } else {
+        EXPECT_EQ(values, first.at(name)) << name;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Small, Tno,
+                         testing::Values(Case{{2}, 0, 1, 4, true}, Case{{2}, 0, 1, 4, false},
+                                         Case{{}, 0, 2, 3, true}, Case{{3}, 0, 7, 16, true},
+                                         Case{{3}, 0, 9, 17, false}, Case{{2, 3}, 1, 5, 6, true},
+                                         Case{{2, 3}, 2, 12, 5, false}, Case{{0}, 0, 8, 4, true},
+                                         Case{{2}, 0, 8, 0, false}));
+INSTANTIATE_TEST_SUITE_P(Long, Tno,
+                         testing::Values(Case{{5}, 0, 64, 20, true}, Case{{2}, 0, 100, 8, false},
+                                         Case{{3, 2}, 1, 127, 16, true}, Case{{1}, 0, 251, 4, true},
+                                         Case{{1}, 0, 251, 4, false}, Case{{9}, 0, 45, 33, true},
+                                         Case{{2}, 0, 300, 16, true, DType::bf16},
+                                         Case{{2}, 0, 96, 5, false, DType::f16},
+                                         Case{{2}, 0, 1100, 16, true}));
+
+TEST(TnoFusion, TheGatedOperatorIsOneKernel) {
+  const Case c{{4}, 0, 128, 32, true};
+  ir::Graph graph("gate");
+  Builder b(graph, graph.body());
+  const Value x = Gated::state(b, "x", {DType::f32, {4, c.n, c.d}});
+  const Value u = Gated::state(b, "u", {DType::f32, {4, c.n, c.d}});
+  const Value t = Gated::state(b, "t", {DType::f32, {c.n, c.d}});
+  const Value y = b.emit1("tno", {ops::unary(b, "silu", x), ops::mul(b, t, 2)}, {{"causal", true}});
+  const Value z = ops::mul(b, ops::unary(b, "sigmoid", u), y);
+  for (const auto& [name, value] : {std::pair{"y", y}, {"z", z}}) {
+    b.emit(ops::op("state_write"), {value}, {{"name", std::string(name)}});
+  }
+  const Compilation compilation = compile(graph);
+  ASSERT_EQ(compilation.kernels.size(), 1U) << compilation.fused;
+  EXPECT_EQ(compilation.kernels[0].kind, "tno_elw");
+  EXPECT_EQ(compilation.kernels[0].outputs.size(), 2U);
+}
+
+/// The gradients of both operands come from the same transforms, and that of the gate from the
+/// kernel of the operator.
+TEST(TnoFusion, BothGradientsComeFromOneKernel) {
+  ir::Graph graph("gradients");
+  Builder b(graph, graph.body());
+  const Type type{DType::f32, {4, 128, 32}};
+  const std::vector<Value> sources = {Gated::state(b, "x", type), Gated::state(b, "u", type),
+                                      Gated::state(b, "t", {DType::f32, {128, 32}})};
+  const Value y = b.emit1("tno", {sources[0], sources[2]}, {{"causal", true}});
+  const Value z = ops::mul(b, sources[1], y);
+  const std::vector<Value> gradients =
+      compiler::gradients(b, z, sources, Gated::state(b, "weights", type));
+  b.emit(ops::op("state_write"), {z}, {{"name", std::string("z")}});
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    b.emit(ops::op("state_write"), {gradients[i]}, {{"name", fmt::format("g{}", i)}});
+  }
+  const Compilation compilation = compile(graph);
+  ASSERT_EQ(compilation.kernels.size(), 2U) << compilation.fused;
+  EXPECT_EQ(compilation.kernels[0].outputs.size(), 2U);
+  EXPECT_EQ(compilation.kernels[1].outputs.size(), 2U);
+}
+
+/// Gradients of gradients: the family is closed under differentiation.
+TEST(TnoFusion, SecondDerivatives) {
+  for (const bool causal : {true, false}) {
+    ir::Graph graph("second");
+    Builder b(graph, graph.body());
+    const std::int64_t n = 10;
+    const Value x = Gated::state(b, "x", {DType::f32, {3, n, 8}});
+    const Value t = Gated::state(b, "t", {DType::f32, {causal ? n : 2 * n - 1, 8}});
+    const Value y = b.emit1("tno", {x, t}, {{"causal", causal}});
+    const std::vector<Value> sources = {x, t};
+    const std::vector<Value> first = compiler::gradients(b, ops::mul(b, y, y), sources);
+    const Value sum = ops::add(b, ops::sum(b, ops::mul(b, first[0], first[0]), {0, 1, 2}),
+                               ops::sum(b, ops::mul(b, first[1], first[1]), {0, 1}));
+    const std::vector<Value> second = compiler::gradients(b, sum, sources);
+    test::Values in;
+    for (const Value value : sources) {
+      const std::string name = value.node->attributes.text("name");
+      in[name] = test::random_values(static_cast<std::size_t>(value.type().elements()), 3);
+    }
+    for (const auto& [name, value] : {std::pair{"gx", second[0]}, {"gt", second[1]}}) {
+      b.emit(ops::op("state_write"), {value}, {{"name", std::string(name)}});
+    }
+    const test::Values expected = test::run_reference(graph, in);
+    const test::Values out = test::run_compiled(graph, in);
+    for (const char* name : {"gx", "gt"}) {
+      EXPECT_LE(test::relative_error(out.at(name), expected.at(name)),
+                2 * tolerance({{3}, 0, n, 8}))
+          << name << " causal " << causal;
+    }
+  }
+}
+
+/// What has no schedule is decomposed, and means the same.
+TEST(TnoFusion, FewChannelsAreLeftToPrimitives) {
+  Gated gated({{6}, 0, 50, 1, true}, 2);
+  ir::walk(gated.graph.body(), [&](const ir::Node& node) {
+    EXPECT_FALSE(node.op->pattern == ir::Pattern::tno && has_host_schedule(node));
+  });
+  const test::Values expected = test::run_reference(gated.graph, gated.inputs);
+  const test::Values out = test::run_compiled(gated.graph, gated.inputs);
+  for (const std::string& name : gated.results) {
+    EXPECT_LE(test::relative_error(out.at(name), expected.at(name)),
+              tolerance({{6}, 0, 50, 1, true}))
+        << name;
+  }
+}
+
+}  // namespace
+}  // namespace weft::compiler

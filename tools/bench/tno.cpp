@@ -1,0 +1,202 @@
+#include <fmt/format.h>
+#include <weft/weft.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tools/bench/bench.h"
+#include "tools/bench/fftw_convolution.h"
+#include "tools/bench/measure.h"
+
+/// The causal Toeplitz operator with its gate, forward and backward, beside pipelines of FFTW.
+namespace weft::bench {
+namespace {
+
+constexpr std::int64_t batch = 8;
+constexpr std::array<std::int64_t, 2> channels = {64, 512};
+constexpr std::array<std::int64_t, 12> lengths = {64,   128,  256,  512,  1000, 1024,
+                                                  2047, 2048, 4096, 4099, 8192, 16384};
+
+std::vector<float> noise(std::int64_t elements, unsigned seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<float> values(static_cast<std::size_t>(elements));
+  std::generate(values.begin(), values.end(), [&] { return uniform(random); });
+  return values;
+}
+
+struct Tensors {
+  Tensors(std::int64_t n, std::int64_t d)
+      : v(noise(batch * n * d, 1)),
+        u(noise(batch * n * d, 2)),
+        g(noise(batch * n * d, 3)),
+        t(noise(n * d, 4)) {}
+  std::vector<float> v;
+  std::vector<float> u;
+  std::vector<float> g;
+  std::vector<float> t;
+};
+
+Executable forward_program(State& state, std::int64_t n, std::int64_t d, int threads) {
+  const Program program = trace(
+      state,
+      [&] {
+        const Tensor v = weft::state("v", {batch, n, d});
+        const Tensor t = weft::state("t", {n, d});
+        const Tensor y = weft::state("y", {batch, n, d});
+        assign(y, weft::tno(v, t, true));
+      },
+      "tno_forward");
+  CompileOptions options;
+  options.threads = threads;
+  return program.compile(options);
+}
+
+Executable backward_program(State& state, std::int64_t n, std::int64_t d, int threads) {
+  const Program program = trace(
+      state,
+      [&] {
+        const Tensor u = weft::state("u", {batch, n, d});
+        const Tensor v = weft::state("v", {batch, n, d});
+        const Tensor t = weft::state("t", {n, d});
+        const Tensor g = weft::state("g", {batch, n, d});
+        const Tensor z = u * weft::tno(v, t, true);
+        const std::vector<Tensor> gradients = grad(z, {u, v, t}, g);
+        assign(weft::state("z", {batch, n, d}), z);
+        assign(weft::state("gu", {batch, n, d}), gradients[0]);
+        assign(weft::state("gv", {batch, n, d}), gradients[1]);
+        assign(weft::state("gt", {n, d}), gradients[2]);
+      },
+      "tno_forward_backward");
+  CompileOptions options;
+  options.threads = threads;
+  return program.compile(options);
+}
+
+void fill(State& state, const Tensors& tensors) {
+  const auto set = [&](const std::string& name, const std::vector<float>& values) {
+    if (state.has(name)) std::copy(values.begin(), values.end(), state.data<float>(name).begin());
+  };
+  set("v", tensors.v);
+  set("u", tensors.u);
+  set("g", tensors.g);
+  set("t", tensors.t);
+}
+
+/// Throws where two results of `terms` products differ by more than rounding explains.
+void check(const std::string& what, std::span<const float> ours, std::span<const float> theirs,
+           double terms) {
+  // Values of variance 1/3 and below: a sum of products has a norm of about sqrt(terms) / 3, and
+  // transforms err by a few epsilon of it for each of their log2 levels.
+  const double bound = 64 * 1.2e-7 * std::sqrt(terms) * std::log2(terms + 2);
+  double worst = 0;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(ours[i]) - theirs[i]);
+    // NaN counts as wrong.
+    if (!(difference <= worst)) worst = difference;
+  }
+  if (!(worst <= bound)) {
+    throw Error(fmt::format("tno: {} differs from FFTW's by {:.3g}, {:.3g} are allowed", what,
+                            worst, bound));
+  }
+}
+
+struct Case {
+  std::string name;
+  std::string metric;
+};
+
+void report_case(const Case& shown, Executable& executable, const std::vector<Work>& peers,
+                 const std::vector<std::string>& peer_names, const Settings& settings,
+                 const Report& report) {
+  std::vector<Work> works = {timed([&](std::int64_t count) { executable.run(0, count); })};
+  works.insert(works.end(), peers.begin(), peers.end());
+  const Comparison comparison =
+      compare(works, settings.seconds / (11.0 * static_cast<double>(works.size())));
+  Row row{"tno", shown.name, shown.metric, 1e3 * comparison.timings[0].median, "ms", {}, {}};
+  if (works.size() > 1) {
+    // The better of the peer's pipelines.
+    std::size_t best = 1;
+    for (std::size_t i = 2; i < works.size(); ++i) {
+      if (comparison.timings[i].median < comparison.timings[best].median) best = i;
+    }
+    row.peer = PeerValue{peer_names[best - 1], 1e3 * comparison.timings[best].median};
+    row.ratio = comparison.ratio(best);
+  }
+  report(row);
+}
+
+void run_case(std::int64_t n, std::int64_t d, const std::string& name, const Settings& settings,
+              const Report& report) {
+  const Tensors tensors(n, d);
+  const auto elements = static_cast<std::size_t>(batch * n * d);
+  std::vector<Work> forward;
+  std::vector<Work> both;
+  std::vector<std::string> peers;
+  std::vector<float> y(elements);
+  std::vector<float> z(elements);
+  std::vector<float> gu(elements);
+  std::vector<float> gv(elements);
+  std::vector<float> gt(static_cast<std::size_t>(n * d));
+#ifdef WEFT_WITH_FFTW
+  FftwConvolution strided({batch, n, d}, FftwConvolution::Layout::strided, settings.threads);
+  FftwConvolution transposed({batch, n, d}, FftwConvolution::Layout::transposed, settings.threads);
+  for (FftwConvolution* peer : {&strided, &transposed}) {
+    forward.push_back(timed([&, peer](std::int64_t count) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        peer->forward(tensors.v.data(), tensors.t.data(), y.data());
+      }
+    }));
+    both.push_back(timed([&, peer](std::int64_t count) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        peer->forward_backward(tensors.u.data(), tensors.v.data(), tensors.t.data(),
+                               tensors.g.data(), z.data(), {gu.data(), gv.data(), gt.data()});
+      }
+    }));
+    peers.push_back(FftwConvolution::version() +
+                    (peer == &strided ? " (strided)" : " (transposed)"));
+  }
+#endif
+  const auto terms = static_cast<double>(n);
+  {
+    State state;
+    Executable executable = forward_program(state, n, d, settings.threads);
+    fill(state, tensors);
+    executable.run();
+    for (const Work& peer : forward) {
+      peer(1);
+      check(name + ", y", state.data<float>("y"), y, terms);
+    }
+    report_case({name, "forward"}, executable, forward, peers, settings, report);
+  }
+  State state;
+  Executable executable = backward_program(state, n, d, settings.threads);
+  fill(state, tensors);
+  executable.run();
+  for (const Work& peer : both) {
+    peer(1);
+    check(name + ", z", state.data<float>("z"), z, terms);
+    check(name + ", gradient of u", state.data<float>("gu"), gu, terms);
+    check(name + ", gradient of v", state.data<float>("gv"), gv, terms);
+    check(name + ", gradient of t", state.data<float>("gt"), gt, batch * terms);
+  }
+  report_case({name, "forward+backward"}, executable, both, peers, settings, report);
+}
+
+}  // namespace
+
+void tno(const Settings& settings, const Report& report) {
+  for (const std::int64_t d : channels) {
+    for (const std::int64_t n : lengths) {
+      const std::string name = fmt::format("b {} n {} d {}", batch, n, d);
+      if (settings.wants(name)) run_case(n, d, name, settings, report);
+    }
+  }
+}
+
+}  // namespace weft::bench
