@@ -17,7 +17,6 @@ using ir::Value;
 using loop::Ex;
 using loop::Role;
 using loop::Scalar;
-using ops::Element;
 
 /// Leading axes merged: x is [batch, groups, n, d], t is [groups, lags, d].
 struct Extents {
