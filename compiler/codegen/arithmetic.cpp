@@ -2,6 +2,7 @@
 
 #include <llvm/IR/Constants.h>
 #include <llvm/IR/Intrinsics.h>
+#include <llvm/IR/IntrinsicsX86.h>
 
 #include <limits>
 #include <stdexcept>
@@ -71,7 +72,10 @@ Arithmetic::Arithmetic(llvm::IRBuilder<>& builder, llvm::Module& module, const H
     : builder_(builder),
       module_(module),
       fma_(has_feature(target.features, "fma")),
-      f16c_(has_feature(target.features, "f16c")) {}
+      f16c_(has_feature(target.features, "f16c")),
+      pair_lanes_(has_feature(target.features, "avx512bf16")
+                      ? static_cast<unsigned>(target.vector_lanes(DType::f32))
+                      : 0) {}
 
 llvm::Type* Arithmetic::type(Scalar scalar, unsigned lanes) const {
   llvm::Type* element = nullptr;
@@ -372,6 +376,43 @@ Value* Arithmetic::fma(Scalar scalar, Value* a, Value* b, Value* c) {
   if (!loop::is_float(scalar)) return builder_.CreateAdd(builder_.CreateMul(a, b), c);
   if (!fma_) return builder_.CreateFAdd(builder_.CreateFMul(a, b), c);
   return builder_.CreateIntrinsic(llvm::Intrinsic::fma, {a->getType()}, {a, b, c});
+}
+
+Value* Arithmetic::dot_pair(Value* a, Value* b, Value* c) {
+  const auto* vector = llvm::dyn_cast<llvm::FixedVectorType>(c->getType());
+  const unsigned lanes = vector ? vector->getNumElements() : 0;
+  if (pair_lanes_ != 16 || lanes == 0 || lanes % pair_lanes_ != 0) {
+    const auto half = [&](Value* pair, bool high) {
+      Value* word = high ? builder_.CreateAnd(pair, bits_like(pair, 0xffff0000))
+                         : builder_.CreateShl(pair, bits_like(pair, 16));
+      return builder_.CreateBitCast(word, c->getType());
+    };
+    return fma(Scalar::f32, half(a, true), half(b, true),
+               fma(Scalar::f32, half(a, false), half(b, false), c));
+  }
+  auto* pairs = llvm::FixedVectorType::get(builder_.getBFloatTy(), 2 * pair_lanes_);
+  const auto part = [&](Value* value, unsigned first) {
+    if (lanes == pair_lanes_) return value;
+    std::vector<int> chosen(pair_lanes_);
+    for (unsigned i = 0; i < pair_lanes_; ++i) chosen[i] = static_cast<int>(first + i);
+    return builder_.CreateShuffleVector(value, chosen);
+  };
+  std::vector<Value*> sums;
+  for (unsigned first = 0; first < lanes; first += pair_lanes_) {
+    sums.push_back(
+        builder_.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_dpbf16ps_512, {},
+                                 {part(c, first), builder_.CreateBitCast(part(a, first), pairs),
+                                  builder_.CreateBitCast(part(b, first), pairs)}));
+  }
+  for (unsigned width = pair_lanes_; sums.size() > 1; width *= 2) {
+    std::vector<int> all(2 * std::size_t{width});
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
+    for (std::size_t i = 0; i < sums.size() / 2; ++i) {
+      sums[i] = builder_.CreateShuffleVector(sums[2 * i], sums[2 * i + 1], all);
+    }
+    sums.resize(sums.size() / 2);
+  }
+  return sums[0];
 }
 
 Value* Arithmetic::combine(Combine combine, Scalar scalar, Value* a, Value* b) {

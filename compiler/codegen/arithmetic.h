@@ -34,6 +34,7 @@ class Arithmetic {
   llvm::Value* binary(loop::Binary op, loop::Scalar scalar, llvm::Value* a, llvm::Value* b,
                       unsigned active, bool nonnegative = false);
   llvm::Value* fma(loop::Scalar scalar, llvm::Value* a, llvm::Value* b, llvm::Value* c);
+  llvm::Value* dot_pair(llvm::Value* a, llvm::Value* b, llvm::Value* c);
   llvm::Value* cast(loop::Scalar from, loop::Scalar to, llvm::Value* a);
   llvm::Value* combine(loop::Combine combine, loop::Scalar scalar, llvm::Value* a, llvm::Value* b);
 
@@ -59,6 +60,7 @@ class Arithmetic {
   llvm::Module& module_;
   bool fma_;
   bool f16c_;
+  unsigned pair_lanes_;  ///< of the target's instruction for dot_pair; 0: it has none
 };
 
 }  // namespace weft::compiler

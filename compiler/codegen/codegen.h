@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "compiler/loop/kernel.h"
@@ -15,6 +16,7 @@ struct HostTarget {
   std::string features;                 ///< LLVM's "+avx2,..."
   int vector_bits = 256;                ///< 512 with AVX-512, else 256 (128 without AVX2)
   int vector_lanes(DType dtype) const;  ///< at least 1: vector_bits / bits of the register type
+  bool has(std::string_view feature) const;  ///< such as "avx512bf16"
   std::string name() const { return "x86-64/" + cpu; }
 };
 /// The machine that this process runs on.

@@ -384,6 +384,17 @@ Lanes Emitter::compute(Ex expr) {
                                       vector(c, expr->type));
       return result;
     }
+    case ExprKind::dot_pair: {
+      const Lanes a = evaluate(argument[0]);
+      const Lanes b = evaluate(argument[1]);
+      const Lanes c = evaluate(argument[2]);
+      if (a.uniform() && b.uniform() && c.uniform()) {
+        return uniform(arithmetic_.dot_pair(a.scalar, b.scalar, c.scalar));
+      }
+      result.vector = arithmetic_.dot_pair(vector(a, Scalar::i32), vector(b, Scalar::i32),
+                                           vector(c, Scalar::f32));
+      return result;
+    }
     case ExprKind::cast: {
       const Lanes a = evaluate(argument[0]);
       const Scalar from = argument[0]->type;

@@ -219,6 +219,8 @@ int HostTarget::vector_lanes(DType dtype) const {
   return std::max(1, vector_bits / bits);
 }
 
+bool HostTarget::has(std::string_view feature) const { return has_feature(features, feature); }
+
 HostTarget host_target() {
   static const HostTarget target = [] {
     HostTarget host;

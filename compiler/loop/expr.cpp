@@ -436,6 +436,14 @@ Ex Arena::fma(Ex a, Ex b, Ex c) {
   return intern(e);
 }
 
+Ex Arena::dot_pair(Ex a, Ex b, Ex c) {
+  if (a->type != Scalar::i32 || b->type != Scalar::i32) mismatch("dot_pair", a, b);
+  if (c->type != Scalar::f32) mismatch("dot_pair", a, c);
+  Expr e{.kind = ExprKind::dot_pair, .type = Scalar::f32};
+  e.arguments = {a, b, c};
+  return intern(e);
+}
+
 Ex Arena::cast(Ex a, Scalar to) {
   if (a->type == to) return a;
   if (is_constant(a)) {

@@ -24,7 +24,17 @@ inline bool is_float(Scalar s) { return s == Scalar::f32 || s == Scalar::f64; }
 /// The register type of an element of memory (c64 gives f32).
 Scalar register_type(DType dtype);
 
-enum class ExprKind : std::uint8_t { constant, variable, load, unary, binary, select, fma, cast };
+enum class ExprKind : std::uint8_t {
+  constant,
+  variable,
+  load,
+  unary,
+  binary,
+  select,
+  fma,
+  dot_pair,
+  cast
+};
 
 enum class Unary : std::uint8_t {
   negate,
@@ -135,6 +145,9 @@ class Arena {
   Ex binary(Binary op, Ex a, Ex b);  ///< both of one type; throws std::logic_error otherwise
   Ex select(Ex condition, Ex a, Ex b);
   Ex fma(Ex a, Ex b, Ex c);  ///< a * b + c, rounded once where the target can
+  /// c + a0 * b0 + a1 * b1 in f32, where a and b are i32 that hold two bf16 each, the first in the
+  /// lower half. In which order and how often the sum is rounded is left to the target.
+  Ex dot_pair(Ex a, Ex b, Ex c);
   Ex cast(Ex a, Scalar to);
   Ex bits(Ex a, Scalar to);
 

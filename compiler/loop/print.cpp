@@ -177,12 +177,16 @@ std::string ExpressionPrinter::text(Ex expr) {
       break;
     }
     case ExprKind::select:
-    case ExprKind::fma: {
+    case ExprKind::fma:
+    case ExprKind::dot_pair: {
       const std::string first = text(argument[0]);
       const std::string second = text(argument[1]);
       const std::string third = text(argument[2]);
-      out = fmt::format("{}({}, {}, {})", expr->kind == ExprKind::fma ? "fma" : "select", first,
-                        second, third);
+      out = fmt::format("{}({}, {}, {})",
+                        expr->kind == ExprKind::select ? "select"
+                        : expr->kind == ExprKind::fma  ? "fma"
+                                                       : "dot_pair",
+                        first, second, third);
       break;
     }
     case ExprKind::cast:

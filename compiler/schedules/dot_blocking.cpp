@@ -57,9 +57,11 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows, const Oper
   b.width = lanes * vectors;
   const std::int64_t tiles = divide_up(p.rows(), b.tile);
   const std::int64_t strips = divide_up(p.columns(), b.width);
-  const std::int64_t chunks = std::max<std::int64_t>(divide_up(p.depth(), longest_chunk), 1);
-  b.depth_chunk = p.depth();
-  if (chunks > 1) b.depth_chunk = divide_up(divide_up(p.depth(), chunks), lanes) * lanes;
+  b.pairs = type.dtype == DType::bf16 && target.has("avx512bf16") && p.rows() > limit;
+  b.steps = b.pairs ? divide_up(p.depth(), 2) : p.depth();
+  const std::int64_t chunks = std::max<std::int64_t>(divide_up(b.steps, longest_chunk), 1);
+  b.chunk = b.steps;
+  if (chunks > 1) b.chunk = divide_up(divide_up(b.steps, chunks), lanes) * lanes;
 
   // Broadcast loads of a tile walk along its rows. Rows that lie multiples of 2 KiB apart share the
   // sets of the first-level cache; other than that, walking is as good as a panel, which pays off
@@ -68,14 +70,14 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows, const Oper
   const bool direct_rows =
       rows.plain && (strips <= 2 || (rows.depth_contiguous && !crowded) || p.depth() <= 4);
   // A strip that few tiles read is not worth the copy.
-  const bool direct_columns = columns.plain && columns.free_contiguous && tiles <= 2;
+  const bool direct_columns = !b.pairs && columns.stored && columns.free_contiguous && tiles <= 2;
 
   const std::int64_t work =
-      (p.rows() + load_work) * p.columns() * std::max<std::int64_t>(p.depth(), 8);
+      (p.rows() + load_work) * p.columns() * std::max<std::int64_t>(b.steps, 8);
   const std::int64_t batches = p.batches();
   const std::int64_t wanted =
       std::clamp<std::int64_t>(work * batches / product_block_work, 1, enough_blocks);
-  const std::int64_t tile_bytes = std::max<std::int64_t>(b.depth_chunk, 1) * b.tile * element;
+  const std::int64_t tile_bytes = std::max<std::int64_t>(b.chunk, 1) * b.tile * element;
   const std::int64_t most = std::max<std::int64_t>(rows_bytes / tile_bytes, 1);
   const std::int64_t balanced = divide_up(tiles, divide_up(wanted, batches));
   b.tiles_per_block =

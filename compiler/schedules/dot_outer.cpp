@@ -3,8 +3,9 @@
 #include "compiler/schedules/dot_product.h"
 #include "compiler/schedules/schedule.h"
 
-/// Products of a short contracted axis, such as a gradient over a batch of two: each result is a few
-/// multiply-adds and what its epilogue reads and writes, so nothing is packed and rows stream by.
+/// Products of a short contracted axis, such as a gradient over a batch of two: each result is a
+/// few multiply-adds and what its epilogue reads and writes, so nothing is packed and rows stream
+/// by.
 namespace weft::compiler {
 
 using loop::Ex;

@@ -102,6 +102,7 @@ OperandLayout operand_layout(const Group& group, const Product& product, bool co
   layout.free_contiguous = contiguous_along(e, free);
   layout.depth_contiguous = contiguous_along(e, depth);
   if (e->kind != loop::ExprKind::load || e->arguments[1] != nullptr) return layout;
+  layout.stored = true;
   layout.plain = e->buffer->dtype == DType::f32 || e->buffer->dtype == DType::f64;
   const Ex axes[] = {free, depth};
   if (const auto strides = strides_of(e->arguments[0], axes)) {

@@ -25,7 +25,8 @@ Product analyse_product(const ir::Node& dot);
 
 /// How an operand lies in memory.
 struct OperandLayout {
-  bool plain = false;             ///< one load of the type that is computed with, no arithmetic
+  bool stored = false;            ///< one load, no arithmetic
+  bool plain = false;             ///< and of the type that is computed with
   bool free_contiguous = false;   ///< neighbouring rows (columns) are neighbours in memory
   bool depth_contiguous = false;  ///< neighbours along the contracted axis are
   std::int64_t free_stride = 0;   ///< plain, in elements; 0 where it is not one number

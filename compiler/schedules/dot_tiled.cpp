@@ -1,6 +1,7 @@
 #include "compiler/schedules/dot_tiled.h"
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 
 /// Matrix products by register tiles: a few rows by vectors of columns stay in registers while the
@@ -40,6 +41,9 @@ class Tiled {
     const OperandLayout rows = operand_layout(emitter.group(), p_, false);
     const OperandLayout columns = operand_layout(emitter.group(), p_, true);
     blocking_ = choose_blocking(p_, rows, columns, target);
+    if (blocking_.pairs) storage_ = DType::i32;
+    // The last step of an odd number of pairs has one value only.
+    whole_steps_ = blocking_.pairs ? p_.depth() / 2 : p_.depth();
     rows_ = {false, p_.rows(), blocking_.tile, blocking_.tiles_per_block, rows, blocking_.rows};
     columns_ = {true,    p_.columns(),     blocking_.width, blocking_.strips_per_block,
                 columns, blocking_.columns};
@@ -65,7 +69,7 @@ class Tiled {
   static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
   std::int64_t chunks() const {
-    return p_.depth() == 0 ? 1 : divide_up(p_.depth(), blocking_.depth_chunk);
+    return blocking_.steps == 0 ? 1 : divide_up(blocking_.steps, blocking_.chunk);
   }
 
   void make_buffers() {
@@ -75,13 +79,13 @@ class Tiled {
       if (panels->place == Place::shared) {
         panels->offset = shared;
         shared +=
-            divide_up(p_.batches() * panels->count() * panels->size * p_.depth(), line) * line;
+            divide_up(p_.batches() * panels->count() * panels->size * blocking_.steps, line) * line;
       } else if (panels->place == Place::local) {
         // Strips are packed one at a time, all tiles of a block at once.
         const std::int64_t count = panels->columns ? 1 : panels->per_block;
-        panels->buffer = b_.kernel().local(
-            panels->columns ? "columns" : "rows", storage_,
-            std::max<std::int64_t>(count * panels->size * blocking_.depth_chunk, 1));
+        panels->buffer =
+            b_.kernel().local(panels->columns ? "columns" : "rows", storage_,
+                              std::max<std::int64_t>(count * panels->size * blocking_.chunk, 1));
       }
     }
     if (shared > 0) {
@@ -92,7 +96,7 @@ class Tiled {
     }
     if (chunks() > 1) {
       sums_ = b_.kernel().local(
-          "sums", storage_,
+          "sums", blocking_.pairs ? DType::f32 : storage_,
           columns_.per_block * rows_.per_block * blocking_.tile * blocking_.width);
     }
   }
@@ -146,14 +150,44 @@ class Tiled {
                           : access_.row_operand(batch, free, depth).re;
   }
 
+  /// What a panel holds for one step.
+  Ex fetch_step(const Panels& panels, Ex batch, Ex free, Ex step, bool whole = true) {
+    if (!blocking_.pairs) return fetch(panels, batch, free, step);
+    const auto bits = [&](Ex depth) {
+      const Ex value = fetch(panels, batch, free, depth);
+      return a_.bits(panels.layout.stored ? value : a_.unary(loop::Unary::round_bf16, value),
+                     loop::Scalar::i32);
+    };
+    const Ex first = a_.mul(step, a_.integer(2));
+    const Ex low = a_.binary(loop::Binary::shift_right_logical, bits(first),
+                             a_.integer(loop::Scalar::i32, 16));
+    if (!whole) return low;
+    const Ex high = a_.binary(loop::Binary::bitwise_and, bits(a_.add(first, a_.integer(1))),
+                              a_.integer(loop::Scalar::i32, -65536));
+    return a_.binary(loop::Binary::bitwise_or, low, high);
+  }
+
+  /// The steps of a chunk that are whole.
+  Ex whole_extent(Ex begin, Ex extent) {
+    if (whole_steps_ == blocking_.steps) return extent;
+    return a_.binary(loop::Binary::minimum, extent, a_.sub(a_.integer(whole_steps_), begin));
+  }
+
+  /// `body` with the last step's number in the chunk, if that is not whole and in this chunk.
+  void for_last_step(Ex begin, Ex extent, const std::function<void(Ex step)>& body) {
+    if (whole_steps_ == blocking_.steps) return;
+    b_.condition(a_.equal(a_.add(begin, extent), a_.integer(blocking_.steps)),
+                 [&] { body(a_.sub(extent, a_.integer(1))); });
+  }
+
   /// Where a panel's values begin for one chunk, in elements.
   Ex panel_base(const Panels& panels, Ex batch, Ex panel, Ex local, Ex begin) {
     if (panels.place == Place::local) {
       const Ex index = panels.columns ? a_.integer(0) : local;
-      return a_.mul(index, a_.integer(panels.size * blocking_.depth_chunk));
+      return a_.mul(index, a_.integer(panels.size * blocking_.chunk));
     }
     const Ex index = a_.add(a_.mul(batch, a_.integer(panels.count())), panel);
-    const Ex step = a_.add(a_.mul(index, a_.integer(p_.depth())), begin);
+    const Ex step = a_.add(a_.mul(index, a_.integer(blocking_.steps)), begin);
     return a_.add(a_.integer(panels.offset), a_.mul(step, a_.integer(panels.size)));
   }
 
@@ -161,23 +195,15 @@ class Tiled {
   void pack_panels(const Panels& panels, Ex batch, Ex part, std::int64_t per_part, Ex begin,
                    Ex extent) {
     if (panels.layout.free_contiguous) {
-      const auto copy = [&](Ex panel, Ex local, std::int64_t count, Ex step) {
-        const Ex first = a_.mul(panel, a_.integer(panels.size));
-        const Ex base = panel_base(panels, batch, panel, local, begin);
-        const int width = static_cast<int>(panels.size);
-        b_.loop(count, Role::vector, vector_width(width), [&](Ex lane) {
-          const Ex value = fetch(panels, batch, a_.add(first, lane), a_.add(begin, step));
-          b_.store(panels.buffer, a_.add(base, a_.add(a_.mul(step, a_.integer(panels.size)), lane)),
-                   value);
-        });
-      };
       // Along the memory of several panels at once.
-      b_.loop(extent, [&](Ex step) {
+      const auto copy_step = [&](Ex step, bool whole) {
         const auto body = [&](Ex panel, Ex local, std::int64_t count) {
-          copy(panel, local, count, step);
+          copy(panels, batch, panel, local, count, begin, step, whole);
         };
         for_panels(panels, part, per_part, body, body);
-      });
+      };
+      b_.loop(whole_extent(begin, extent), [&](Ex step) { copy_step(step, true); });
+      for_last_step(begin, extent, [&](Ex step) { copy_step(step, false); });
       return;
     }
     const auto body = [&](Ex panel, Ex local, std::int64_t count) {
@@ -186,10 +212,17 @@ class Tiled {
     for_panels(panels, part, per_part, body, body);
   }
 
-  static int vector_width(int size) {
-    int width = 1;
-    while (width < size) width *= 2;
-    return width;
+  /// One step of a panel whose neighbours are neighbours in memory.
+  void copy(const Panels& panels, Ex batch, Ex panel, Ex local, std::int64_t count, Ex begin,
+            Ex step, bool whole) {
+    const Ex first = a_.mul(panel, a_.integer(panels.size));
+    const Ex base = panel_base(panels, batch, panel, local, begin);
+    const auto width = static_cast<int>(std::bit_ceil(static_cast<std::uint64_t>(panels.size)));
+    b_.loop(count, Role::vector, width, [&](Ex lane) {
+      const Ex value = fetch_step(panels, batch, a_.add(first, lane), a_.add(begin, step), whole);
+      const Ex to = a_.add(a_.mul(step, a_.integer(panels.size)), lane);
+      b_.store(panels.buffer, a_.add(base, to), value);
+    });
   }
 
   /// Packs one panel by vectors along the contracted axis, which the stores transpose.
@@ -206,8 +239,8 @@ class Tiled {
           const std::int64_t stop = std::min<std::int64_t>(count, start + lanes_);
           std::vector<Ex> values;
           for (std::int64_t i = start; i < stop; ++i) {
-            values.push_back(
-                b_.let(fetch(panels, batch, a_.add(first, a_.integer(i)), a_.add(begin, step))));
+            values.push_back(b_.let(
+                fetch_step(panels, batch, a_.add(first, a_.integer(i)), a_.add(begin, step))));
           }
           for (std::int64_t i = start; i < stop; ++i) {
             b_.store(panels.buffer, a_.add(to, a_.integer(i)),
@@ -216,13 +249,17 @@ class Tiled {
         }
       });
     };
-    b_.loop(a_.floor_div(extent, lanes_),
+    const Ex whole = whole_extent(begin, extent);
+    b_.loop(a_.floor_div(whole, lanes_),
             [&](Ex i) { group(a_.mul(i, a_.integer(lanes_)), lanes_); });
-    const std::int64_t rest = p_.depth() % lanes_;
-    if (rest == 0) return;
     // Chunks but the last are multiples of the lanes.
-    b_.condition(a_.equal(a_.add(begin, extent), a_.integer(p_.depth())),
-                 [&] { group(a_.sub(extent, a_.integer(rest)), rest); });
+    const std::int64_t rest = whole_steps_ % lanes_;
+    if (rest != 0) {
+      b_.condition(a_.equal(a_.add(begin, extent), a_.integer(blocking_.steps)),
+                   [&] { group(a_.sub(whole, a_.integer(rest)), rest); });
+    }
+    for_last_step(begin, extent,
+                  [&](Ex step) { copy(panels, batch, panel, local, count, begin, step, false); });
   }
 
   /// A phase that packs what several blocks read.
@@ -238,7 +275,7 @@ class Tiled {
     std::int64_t blocks = 0;
     for (const Panels* panels : {&rows_, &columns_}) {
       if (panels->place != Place::shared) continue;
-      const std::int64_t values = panels->size * std::max<std::int64_t>(p_.depth(), 1);
+      const std::int64_t values = panels->size * std::max<std::int64_t>(blocking_.steps, 1);
       const std::int64_t per_part =
           std::clamp<std::int64_t>(block_values / values, 1, panels->count());
       const std::int64_t parts = divide_up(panels->count(), per_part);
@@ -249,7 +286,7 @@ class Tiled {
       const auto pack = [&](const Share& part, Ex index) {
         const std::vector<Ex> at = a_.delinearize(index, {p_.batches(), part.parts});
         pack_panels(*part.panels, at[0], at[1], part.per_part, a_.integer(0),
-                    a_.integer(p_.depth()));
+                    a_.integer(blocking_.steps));
       };
       if (work.size() == 1) {
         pack(work[0], block);
@@ -284,13 +321,13 @@ class Tiled {
       for_panels(columns_, column_part, columns_.per_block, strip, strip);
     };
     if (chunks() == 1) {
-      chunk(a_.integer(0), a_.integer(p_.depth()));
+      chunk(a_.integer(0), a_.integer(blocking_.steps));
       return;
     }
     b_.loop(chunks(), Role::serial, 1, [&](Ex i) {
-      const Ex begin = a_.mul(i, a_.integer(blocking_.depth_chunk));
-      chunk(begin, a_.binary(loop::Binary::minimum, a_.integer(blocking_.depth_chunk),
-                             a_.sub(a_.integer(p_.depth()), begin)));
+      const Ex begin = a_.mul(i, a_.integer(blocking_.chunk));
+      chunk(begin, a_.binary(loop::Binary::minimum, a_.integer(blocking_.chunk),
+                             a_.sub(a_.integer(blocking_.steps), begin)));
     });
   }
 
@@ -299,13 +336,11 @@ class Tiled {
       transpose(columns_, batch, panel, a_.integer(0), count, begin, extent);
       return;
     }
-    const Ex first = a_.mul(panel, a_.integer(columns_.size));
-    b_.loop(extent, [&](Ex step) {
-      b_.loop(count, Role::vector, static_cast<int>(columns_.size), [&](Ex lane) {
-        const Ex value = fetch(columns_, batch, a_.add(first, lane), a_.add(begin, step));
-        b_.store(columns_.buffer, a_.add(a_.mul(step, a_.integer(columns_.size)), lane), value);
-      });
-    });
+    const auto step_copy = [&](Ex step, bool whole) {
+      copy(columns_, batch, panel, a_.integer(0), count, begin, step, whole);
+    };
+    b_.loop(whole_extent(begin, extent), [&](Ex step) { step_copy(step, true); });
+    for_last_step(begin, extent, [&](Ex step) { step_copy(step, false); });
   }
 
   /// A panel that a register tile is made of.
@@ -350,7 +385,8 @@ class Tiled {
         const Ex y = b_.let(value(columns_, column_base, column, lane));
         for (std::size_t r = 0; r < rows; ++r) {
           const Ex x = value(rows_, row_base, a_.add(row, at(r)), at(r));
-          b_.assign(sums[r], a_.fma(x, y, b_.read(sums[r])));
+          const Ex sum = b_.read(sums[r]);
+          b_.assign(sums[r], blocking_.pairs ? a_.dot_pair(x, y, sum) : a_.fma(x, y, sum));
         }
       });
       const auto store_results = [&] {
@@ -363,7 +399,7 @@ class Tiled {
         return;
       }
       const Ex end = a_.add(begin, extent);
-      const Ex depth = a_.integer(p_.depth());
+      const Ex depth = a_.integer(blocking_.steps);
       b_.condition(a_.equal(end, depth), store_results);
       b_.condition(a_.less(end, depth), [&] {
         for (std::size_t r = 0; r < rows; ++r) b_.store(sums_, sum_position(r), b_.read(sums[r]));
@@ -380,6 +416,7 @@ class Tiled {
   DType storage_;
   int lanes_;
   Blocking blocking_;
+  std::int64_t whole_steps_ = 0;
   Panels rows_{};
   Panels columns_{};
   const loop::Buffer* sums_ = nullptr;

@@ -100,6 +100,8 @@ class Hoister {
         return a.select(x, y, z);
       case ExprKind::fma:
         return a.fma(x, y, z);
+      case ExprKind::dot_pair:
+        return a.dot_pair(x, y, z);
       case ExprKind::cast:
         return static_cast<loop::Cast>(e->code) == loop::Cast::bits ? a.bits(x, e->type)
                                                                     : a.cast(x, e->type);

@@ -265,6 +265,16 @@ Number Interpreter::evaluate(Ex expr) {
       return {0, static_cast<double>(std::fma(static_cast<float>(a), static_cast<float>(b),
                                               static_cast<float>(c)))};
     }
+    case ExprKind::dot_pair: {
+      const auto half = [&](int argument, bool high) {
+        const auto word = static_cast<std::uint32_t>(
+            evaluate(expr->arguments[static_cast<std::size_t>(argument)]).integer);
+        return static_cast<double>(std::bit_cast<float>(high ? word & 0xffff0000U : word << 16U));
+      };
+      const double sum = evaluate(expr->arguments[2]).real + half(0, false) * half(1, false) +
+                         half(0, true) * half(1, true);
+      return {0, rounded(Scalar::f32, sum)};
+    }
     case ExprKind::cast:
       return evaluate_cast(expr);
   }

@@ -178,6 +178,8 @@ class Tape {
           out.f64 = std::fma(argument(0).f64, argument(1).f64, argument(2).f64);
         }
         return;
+      case ExprKind::dot_pair:
+        throw std::logic_error("no function is made of pairs of 16 bits");
       case ExprKind::cast:
         if (static_cast<Cast>(e->code) == Cast::bits) {
           out = argument(0);

@@ -243,6 +243,8 @@ Scalar Interpreter::compute(const Expr& e) {
           std::fma(static_cast<float>(a), static_cast<float>(b), static_cast<float>(c));
       return {static_cast<double>(sum), 0};
     }
+    case loop::ExprKind::dot_pair:
+      throw std::logic_error("no op lowers to pairs of 16 bits");
     case loop::ExprKind::cast: {
       const Register from = e.arguments[0]->type;
       return static_cast<Cast>(e.code) == Cast::bits ? reinterpret(from, e.type, argument(0))
