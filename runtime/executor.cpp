@@ -12,15 +12,16 @@ namespace {
 
 /// What a kernel takes on one core, about; 0 where it says nothing of its work.
 double estimated_seconds(const plan::Kernel& kernel) {
-  constexpr double bytes_a_second = 20e9;
-  constexpr double operations_a_second = 10e9;
+  constexpr double bytes_a_second = 40e9;
+  constexpr double operations_a_second = 40e9;
   const double bytes =
       static_cast<double>(kernel.bytes_read) + static_cast<double>(kernel.bytes_written);
   return bytes / bytes_a_second + static_cast<double>(kernel.operations) / operations_a_second;
 }
 
-/// Waking other workers takes about as long as one of them needs for this much.
-constexpr double sharing_seconds = 2e-6;
+/// Sharing work, and waiting for the last to be done, takes about as long as this much of it: less
+/// is done sooner alone, and does not wait for a worker that something else keeps from running.
+constexpr double sharing_seconds = 3e-6;
 
 }  // namespace
 

@@ -45,6 +45,9 @@ namespace {
 
 /// Above this many operations an element, rebuilding costs a CPU more than the load it saves.
 constexpr int cheap_operations = 8;
+/// The same for values too large to stay in a cache until they are read again.
+constexpr int moderate_operations = 32;
+constexpr double uncached_bytes = 1 << 20;
 /// Limits on what one kernel may take: arguments are pointers that stay in registers.
 constexpr std::size_t maximum_inputs = 24;
 constexpr std::size_t maximum_outputs = 12;
@@ -208,8 +211,13 @@ class RegionFuser {
         info.is_virtual = true;
       } else {
         const auto bytes = static_cast<double>(node->results[0].bytes());
-        info.is_virtual =
+        const bool cheap =
             info.cost <= cheap_operations && info.leaf_bytes * count <= bytes * (count + 1);
+        // Memory is slower than caches: what does not stay in them may take more to rebuild.
+        const bool cheaper_than_memory = bytes >= uncached_bytes &&
+                                         info.cost <= moderate_operations &&
+                                         info.leaf_bytes <= bytes;
+        info.is_virtual = cheap || cheaper_than_memory;
         if (!info.is_virtual) refuse_recomputing(*node, readers.size());
       }
     }
