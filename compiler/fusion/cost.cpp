@@ -9,6 +9,27 @@ namespace {
 using ir::Node;
 using ir::Pattern;
 
+/// Whichever is fewer: the sums of the definition, or real transforms of twice the length, a
+/// product of spectra for each line, and what the coefficients take beside.
+double tno_operations(const Node& node) {
+  const Shape& x = node.operand_type(0).shape;
+  const auto n = static_cast<double>(std::max<std::int64_t>(x[x.rank() - 2], 1));
+  const auto lines = static_cast<double>(x.elements()) / n;
+  const bool gradient_t = node.is("tno_gradient_t");
+  const bool both = node.is("tno_gradients");
+  const Shape& t = gradient_t ? node.results[0].shape : node.operand_type(1).shape;
+  const double coefficient_lines =
+      static_cast<double>(t.elements()) /
+      static_cast<double>(std::max<std::int64_t>(t.rank() >= 2 ? t[t.rank() - 2] : 1, 1));
+  const double products = both ? 2 : 1;
+  const double visible = node.attributes.flag("causal") ? (n + 1) / 2 : n;
+  const double direct = 2 * lines * n * visible * products;
+  const double transform = 2.5 * 2 * n * std::log2(2 * n);
+  const double transforms = lines * (both ? 3 : 2) + coefficient_lines * products;
+  // A complex multiply-add for each of the n + 1 bins.
+  return std::min(direct, transforms * transform + 8 * lines * (n + 1) * products);
+}
+
 std::int64_t operations(const Group& group) {
   double total = 0;
   for (const Node* node : group.members) {
@@ -28,6 +49,8 @@ std::int64_t operations(const Group& group) {
       const double lines =
           elements / std::max<double>(1, static_cast<double>(node->results[0].shape[axis]));
       total += lines * (real ? 2.5 : 5.0) * n * std::log2(std::max(2.0, n));
+    } else if (node->op->pattern == Pattern::tno) {
+      total += tno_operations(*node);
     } else if (node->op->pattern == Pattern::reduction) {
       total += static_cast<double>(node->operand_type(0).elements());
     } else if (node->op->pattern != Pattern::movement) {
