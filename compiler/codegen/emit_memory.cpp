@@ -214,6 +214,17 @@ void Emitter::contiguous_store(const Buffer* buffer, Value* index, Value* value,
   }
 }
 
+void Emitter::prefetch(const Statement& s) {
+  const Lanes index = evaluate(s.index);
+  if (!index.affine()) return;  // lanes at places of their own
+  constexpr std::uint32_t second_level_cache = 2;
+  constexpr std::uint32_t data = 1;
+  llvm::Value* pointer = address(s.buffer, index.scalar);
+  builder_.CreateIntrinsic(llvm::Intrinsic::prefetch, {pointer->getType()},
+                           {pointer, builder_.getInt32(s.buffer->writable ? 1 : 0),
+                            builder_.getInt32(second_level_cache), builder_.getInt32(data)});
+}
+
 void Emitter::store(const Statement& s) {
   const Buffer* buffer = s.buffer;
   const Lanes index = evaluate(s.index);

@@ -141,6 +141,9 @@ void Emitter::statement(const Statement& statement) {
     case StatementKind::store:
       store(statement);
       break;
+    case StatementKind::prefetch:
+      prefetch(statement);
+      break;
     case StatementKind::let:
       bind(statement.variable,
            statement.value ? evaluate(statement.value) : read(*statement.accumulator));

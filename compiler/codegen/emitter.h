@@ -152,6 +152,7 @@ class Emitter {
   // emit_memory.cpp
   Lanes load(loop::Ex expr);
   void store(const loop::Statement& statement);
+  void prefetch(const loop::Statement& statement);
   /// Stores to 2i and 2i + 1 as one interleaved vector; false where the two are not such a pair.
   bool store_pair(const loop::Statement& first, const loop::Statement& second);
   /// Stores to neighbouring elements whose lanes are apart, in whole pieces: the values are

@@ -111,6 +111,13 @@ void Builder::condition(Ex condition, const std::function<void()>& body) {
   nested(statement->body, body);
 }
 
+void Builder::prefetch(const Buffer* buffer, Ex index) {
+  if (index->type != Scalar::i64) throw std::logic_error("prefetch: the index must be i64");
+  Statement* statement = append(StatementKind::prefetch);
+  statement->buffer = buffer;
+  statement->index = index;
+}
+
 void Builder::store(const Buffer* buffer, Ex index, Ex value, Ex predicate) {
   if (!buffer || !buffer->writable) throw std::logic_error("store to a buffer that is read-only");
   if (index->type != Scalar::i64) throw std::logic_error("store: the index must be i64");

@@ -37,7 +37,8 @@ enum class StatementKind : std::uint8_t {
   declare,
   accumulate,
   assign,
-  condition
+  condition,
+  prefetch
 };
 
 struct Statement {
@@ -52,6 +53,7 @@ struct Statement {
   // store, let, accumulate, assign: the value; condition: the boolean
   Ex value = nullptr;
   Ex predicate = nullptr;  ///< store: may be null
+  // store, prefetch
   const Buffer* buffer = nullptr;
   Ex index = nullptr;
   Accumulator* accumulator = nullptr;  ///< declare, accumulate, assign; let: its value
@@ -91,6 +93,9 @@ class Builder {
   void loop(Ex extent, const std::function<void(Ex index)>& body);  ///< serial
   void condition(Ex condition, const std::function<void()>& body);
   void store(const Buffer* buffer, Ex index, Ex value, Ex predicate = nullptr);
+  /// Asks for the memory of an element, or of all lanes' neighbouring ones, ahead of its use; of a
+  /// writable buffer in order to write it. `index` may be out of range. Changes no value.
+  void prefetch(const Buffer* buffer, Ex index);
   /// Evaluates `value` here and now; the result may be used in the rest of the enclosing block.
   Ex let(Ex value);
   /// The same for an i64 that is known to lie between two bounds, where its expression's range says

@@ -306,6 +306,11 @@ class KernelPrinter {
         statements(s.body);
         break;
       }
+      case StatementKind::prefetch: {
+        const std::string index = expression(s.index);
+        out_ += fmt::format("{}prefetch {}[{}]\n", indent_, expressions_.buffer(s.buffer), index);
+        break;
+      }
       case StatementKind::store: {
         const std::string value = expression(s.value);
         const std::string index = expression(s.index);

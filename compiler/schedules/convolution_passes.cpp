@@ -261,6 +261,10 @@ void ConvolutionPasses::first_pass(const Signal& signal) {
       });
     }
     b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
+      // The next tile comes while this one is transformed.
+      for (std::int64_t q = 0; signal.ahead_of_read && q * m < signal.extent; ++q) {
+        signal.ahead_of_read(a_.add(a_.add(first, column), a_.integer(q * m + tile_columns_)));
+      }
       std::vector<ComplexEx> x(static_cast<std::size_t>(r));
       for (std::int64_t q = 0; q < full + (rest > 0 ? 1 : 0); ++q) {
         ComplexEx value{a_.load(tile(), tile_element(a_.integer(q), column, 0)), nullptr};
@@ -287,6 +291,9 @@ void ConvolutionPasses::last_pass(const Signal& signal) {
   const std::int64_t rest = signal.wanted % m;
   for_tiles(1, a_.integer(0), a_.integer(0), [&](Ex first, Ex slot) {
     b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
+      for (std::int64_t q = 0; signal.ahead_of_write && q * m < signal.wanted; ++q) {
+        signal.ahead_of_write(a_.add(a_.add(first, column), a_.integer(q * m)));
+      }
       std::vector<ComplexEx> x;
       for (std::int64_t k = 0; k < r; ++k) {
         const ComplexEx value =

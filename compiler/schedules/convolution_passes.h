@@ -54,6 +54,9 @@ class ConvolutionPasses {
     std::function<void(Ex position, const ComplexEx& value)> write;
     std::int64_t wanted = 0;
     bool real_part = false;
+    /// Ask for the memory of what read and write will need, some positions ahead; may be null.
+    std::function<void(Ex position)> ahead_of_read;
+    std::function<void(Ex position)> ahead_of_write;
   };
   /// Works on the points in the registers of the last butterfly: for each signal one for each slot
   /// `first` + i.

@@ -128,6 +128,59 @@ void GroupEmitter::store(Value output, Ex position, Element element, Ex predicat
   builder_.store(buffer, a.add(re, a.integer(1)), element.im, predicate);
 }
 
+namespace {
+
+bool reads_memory(Ex e) {
+  if (e == nullptr) return false;
+  if (e->kind == loop::ExprKind::load) return true;
+  return std::any_of(e->arguments.begin(), e->arguments.end(), reads_memory);
+}
+
+}  // namespace
+
+void GroupEmitter::prefetch_loads(Ex value, std::set<Ex>& seen) {
+  if (value == nullptr || !seen.insert(value).second) return;
+  // An index that must be read first may be out of range itself.
+  if (value->kind == loop::ExprKind::load && value->buffer->space == loop::Space::argument &&
+      !reads_memory(value->arguments[0])) {
+    builder_.prefetch(value->buffer, value->arguments[0]);
+  }
+  for (Ex argument : value->arguments) prefetch_loads(argument, seen);
+}
+
+void GroupEmitter::prefetch(Value value, std::span<const Ex> index) {
+  reset();
+  const Element element = this->value(value, index);
+  std::set<Ex> seen;
+  prefetch_loads(element.re, seen);
+  prefetch_loads(element.im, seen);
+}
+
+void GroupEmitter::prefetch_outputs(std::span<const Ex> index, const Shape& shape) {
+  loop::Arena& a = arena();
+  reset();
+  if (group_.anchor != nullptr) {
+    // Stands for the result, which is not there yet.
+    const Value result{const_cast<Node*>(group_.anchor), 0};
+    const loop::Scalar type = register_of(result.dtype());
+    bound_[key(result)] = {a.variable(type),
+                           is_complex(result.dtype()) ? a.variable(type) : nullptr};
+  }
+  const Ex position = a.linearize(index, shape);
+  std::set<Ex> seen;
+  for (Value output : group_.outputs) {
+    if (output.index > 0) continue;
+    std::vector<Ex> own(index.begin(), index.end());
+    if (!(output.shape() == shape)) own = a.delinearize(position, output.shape());
+    const Element element = value(output, own);
+    prefetch_loads(element.re, seen);
+    prefetch_loads(element.im, seen);
+    builder_.prefetch(output_buffer(output),
+                      is_complex(output.dtype()) ? a.mul(position, a.integer(2)) : position);
+  }
+  reset();
+}
+
 void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape) {
   loop::Arena& a = arena();
   const Ex position = a.linearize(index, shape);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -44,6 +45,9 @@ class GroupEmitter final : public ops::Lowering {
   /// is the index in `shape`. An anchor's further results have shapes of their own, and are left to
   /// its schedule.
   void store_outputs(std::span<const loop::Ex> index, const Shape& shape);
+  /// Asks for the memory that value() would read, and store_outputs() read and write.
+  void prefetch(ir::Value value, std::span<const loop::Ex> index);
+  void prefetch_outputs(std::span<const loop::Ex> index, const Shape& shape);
   const loop::Buffer* input_buffer(ir::Value value) const;
   const loop::Buffer* output_buffer(ir::Value value) const;
   /// A further argument, private to the kernel: memory between its phases.
@@ -56,6 +60,7 @@ class GroupEmitter final : public ops::Lowering {
   ops::Element load(const loop::Buffer* buffer, const Type& type, std::span<const loop::Ex> index,
                     loop::Ex predicate);
 
+  void prefetch_loads(loop::Ex value, std::set<loop::Ex>& seen);
   /// As a store would round it, in strict mode.
   ops::Element rounded(ir::Value value, ops::Element element);
 

@@ -242,6 +242,11 @@ class TnoKernel {
       const std::vector<Ex> index = index_in(e_.x_leading, from.row, at, from.channel);
       return ComplexEx{element(operand, index, predicate), nullptr};
     };
+    signal.ahead_of_read = [=, this](Ex position) {
+      const Ex at = from_end(position, from.reverse);
+      emitter_.prefetch(node_.operands[operand],
+                        index_in(e_.x_leading, from.row, at, from.channel));
+    };
     return signal;
   }
 
@@ -257,6 +262,11 @@ class TnoKernel {
     if (e_.causal) {
       signal.wanted = e_.n;
       signal.real_part = true;
+      signal.ahead_of_write = [=, this](Ex position) {
+        emitter_.prefetch_outputs(
+            index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel),
+            node_.results[0].shape);
+      };
       signal.write = [=](Ex position, const ComplexEx& value) { write(position, value.re); };
       return;
     }

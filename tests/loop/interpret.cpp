@@ -321,6 +321,8 @@ void Interpreter::statement(const loop::Statement& s) {
       }
       break;
     }
+    case StatementKind::prefetch:
+      break;
     case StatementKind::store: {
       if (s.predicate && evaluate(s.predicate).integer == 0) break;
       Number value = evaluate(s.value);
