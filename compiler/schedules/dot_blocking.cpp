@@ -63,10 +63,10 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows, const Oper
   b.chunk = b.steps;
   if (chunks > 1) b.chunk = divide_up(divide_up(b.steps, chunks), lanes) * lanes;
 
-  // Broadcast loads of a tile walk along its rows. Rows that lie multiples of 2 KiB apart share the
-  // sets of the first-level cache; other than that, walking is as good as a panel, which pays off
-  // over several strips only.
-  const bool crowded = b.tile > 4 && rows.free_stride * element % 2048 == 0;
+  // Broadcast loads of a tile walk along its rows. Rows that lie multiples of 4 KiB apart share one
+  // set of the first-level cache (2 KiB: two sets, which is measured to do); other than that,
+  // walking is as good as a panel, which pays off over several strips only.
+  const bool crowded = b.tile > 4 && rows.free_stride * element % 4096 == 0;
   const bool direct_rows =
       rows.plain && (strips <= 2 || (rows.depth_contiguous && !crowded) || p.depth() <= 4);
   // A strip that few tiles read is not worth the copy.

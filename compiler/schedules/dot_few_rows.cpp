@@ -80,6 +80,10 @@ class FewRows {
   }
 
   void columns(Ex batch, Ex first, Ex offset, int count) {
+    const auto sum_at = [&](int row, int column) {
+      const auto width = static_cast<std::size_t>(count);
+      return static_cast<std::size_t>(row) * width + static_cast<std::size_t>(column);
+    };
     std::vector<loop::Accumulator*> sums;
     for (int i = 0; i < rows_ * count; ++i) {
       sums.push_back(b_.declare(scalar_, loop::Combine::add, a_.constant(scalar_, 0)));
@@ -97,8 +101,7 @@ class FewRows {
         const Ex column = a_.add(a_.add(first, offset), a_.integer(c));
         const Ex y = b_.let(access_.column_operand(batch, column, k).re);
         for (int r = 0; r < rows_; ++r) {
-          b_.accumulate(sums[static_cast<std::size_t>(r * count + c)],
-                        a_.mul(x[static_cast<std::size_t>(r)], y));
+          b_.accumulate(sums[sum_at(r, c)], a_.mul(x[static_cast<std::size_t>(r)], y));
         }
       }
     });
@@ -108,7 +111,7 @@ class FewRows {
     for (int r = 0; r < rows_; ++r) {
       for (int c = 0; c < count; ++c) {
         b_.store(sums_, a_.add(a_.add(a_.integer(r * part_), offset), a_.integer(c)),
-                 values[static_cast<std::size_t>(r * count + c)]);
+                 values[sum_at(r, c)]);
       }
     }
   }
