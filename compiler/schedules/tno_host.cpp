@@ -101,7 +101,7 @@ class TnoKernel {
     const loop::Buffer* x_scratch = passes_.scratch("x");
     const loop::Buffer* g_scratch = passes_.scratch("g");
     // Blocks that sum over parts of the batch; few lines alone would not occupy a machine.
-    constexpr std::int64_t wanted_blocks = 16;
+    constexpr std::int64_t wanted_blocks = 8;
     const std::int64_t blocks = std::max<std::int64_t>(wanted_blocks / (e_.groups * strips_), 1);
     const std::int64_t chunk = (e_.batch + blocks - 1) / blocks;
     const std::int64_t parts = (e_.batch + chunk - 1) / chunk;
