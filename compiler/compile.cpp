@@ -95,7 +95,13 @@ class Compiler {
   Compilation run() {
     if (options_.verify) ir::verify(graph_, "tracing");
     for (const char* name : pipeline) {
-      pass(name);
+      if (!options_.composites && std::string_view(name) == "decompose") {
+        const Clock::time_point start = Clock::now();
+        decompose(graph_);
+        finish_pass(name, start);
+      } else {
+        pass(name);
+      }
       // Products are all in sight once composites are decomposed.
       if (options_.autocast && std::string_view(name) == "decompose") {
         const Clock::time_point start = Clock::now();

@@ -14,6 +14,8 @@ namespace weft::compiler {
 
 struct CompileOptions {
   bool fuse = true;    ///< false: every op is a kernel of its own
+  /// Composites that have a schedule are anchors; false: all of them are decomposed.
+  bool composites = true;
   int threads = 0;     ///< for generating code; 0: as many as cores
   bool verify = true;  ///< run the verifier after every pass
   /// Round 16-bit values after every op, as if each were stored; otherwise they stay f32 inside a

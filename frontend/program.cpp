@@ -31,6 +31,7 @@ compiler::DumpFormat dump_format(Format format) {
 compiler::CompileOptions compiler_options(const CompileOptions& options) {
   compiler::CompileOptions result;
   result.fuse = options.fuse;
+  result.composites = options.composites;
   result.threads = options.compile_threads;
   result.verify = options.verify;
   result.strict = options.strict;

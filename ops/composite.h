@@ -24,7 +24,8 @@ inline Value sum_along(Builder& b, Value x, int axis) {
 /// The pieces of softmax that its relatives share. Written down once, so that equal pieces of a
 /// forward and a backward pass are found to be equal.
 struct Exponentials {
-  Value shifted;       ///< x minus its maximum along the axis
+  Value maximum;       ///< along the axis, which is kept with extent 1; no gradient flows into it
+  Value shifted;       ///< x minus its maximum
   Value exponentials;  ///< exp(shifted)
   Value total;         ///< sum of exponentials, axis kept with extent 1
 };

@@ -9,9 +9,9 @@ namespace weft::ops {
 
 Exponentials exponentials_along(Builder& b, Value x, int axis) {
   // The shift changes nothing in exact arithmetic, so that no gradient flows through the maximum.
-  const Value maximum = unary(b, "stop_gradient", max(b, x, {axis}, true));
   Exponentials parts;
-  parts.shifted = sub(b, x, broadcast_to(b, maximum, x.shape()));
+  parts.maximum = unary(b, "stop_gradient", max(b, x, {axis}, true));
+  parts.shifted = sub(b, x, broadcast_to(b, parts.maximum, x.shape()));
   parts.exponentials = exp(b, parts.shifted);
   parts.total = sum(b, parts.exponentials, {axis}, true);
   return parts;

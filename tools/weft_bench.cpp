@@ -27,6 +27,8 @@ using bench::Row;
 
 constexpr std::array benchmarks{
     Benchmark{"gemm", "matrix products: GFLOP/s beside oneDNN", bench::gemm},
+    Benchmark{"attention", "attention as one kernel beside the same in parts: GFLOP/s",
+              bench::attention},
     Benchmark{"sigmoid_mlp", "a training loop that is all overhead: kernels and us an iteration",
               bench::sigmoid_mlp},
     Benchmark{"tno", "the causal Toeplitz operator with its gate, beside pipelines of FFTW",

@@ -30,6 +30,20 @@ double tno_operations(const Node& node) {
   return std::min(direct, transforms * transform + 8 * lines * (n + 1) * products);
 }
 
+/// Of the products: two forward, five backward. Causal queries see about half of the keys.
+double attention_operations(const Node& node) {
+  const Shape& q = node.operand_type(0).shape;
+  const Shape& v = node.operand_type(2).shape;
+  const auto d = static_cast<double>(q[q.rank() - 1]);
+  const auto e = static_cast<double>(v[v.rank() - 1]);
+  const auto n = static_cast<double>(q[q.rank() - 2]);
+  const auto m = static_cast<double>(v[v.rank() - 2]);
+  const auto queries =
+      static_cast<double>(node.operand_type(0).elements()) / std::max<double>(d, 1);
+  const double visible = node.attributes.flag("causal") ? m - (n - 1) / 2 : m;
+  return 2 * queries * visible * (node.is("attention") ? d + e : 3 * d + 2 * e);
+}
+
 std::int64_t operations(const Group& group) {
   double total = 0;
   for (const Node* node : group.members) {
@@ -40,6 +54,8 @@ std::int64_t operations(const Group& group) {
         depth *= static_cast<double>(node->operand_type(0).shape[static_cast<int>(axis)]);
       }
       total += 2 * elements * depth * (is_complex(node->results[0].dtype) ? 4 : 1);
+    } else if (node->op->pattern == Pattern::attention) {
+      total += attention_operations(*node);
     } else if (node->op->pattern == Pattern::fft) {
       // 5 n log2 n for a complex transform, half of it for a real one: the convention of FFTW.
       const auto axis = static_cast<int>(node->attributes.integer("axis"));

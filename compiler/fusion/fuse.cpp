@@ -34,6 +34,7 @@ bool is_anchor(const Node& node) {
     case Pattern::dot:
     case Pattern::fft:
     case Pattern::tno:
+    case Pattern::attention:
     case Pattern::scatter:
       return true;
     default:
@@ -144,7 +145,10 @@ class RegionFuser {
   bool reader_accepts(const Info& info, const Use& use, const Node& node) const {
     const Node& user = *use.user;
     const bool movement_only = info.cost == 0;
-    if (user.op->pattern == Pattern::dot) return movement_only;  // each element is read many times
+    // Each element is read many times.
+    if (user.op->pattern == Pattern::dot || user.op->pattern == Pattern::attention) {
+      return movement_only;
+    }
     if (user.op->pattern == Pattern::scatter) return use.operand != 1 || movement_only;
     if (user.is("gather") || user.is("dynamic_slice") || user.is("dynamic_update_slice")) {
       // Indices are read once for each element of the window.
@@ -380,6 +384,15 @@ class RegionFuser {
            read.at.kind == Position::Kind::row && read.at.columns == rows.columns;
   }
 
+  /// Results of an anchor but the first have index spaces of their own.
+  bool reads_further_result(const Node& reader, const Vertex& producer) const {
+    if (producer.anchors.empty() || producer.anchors[0]->results.size() == 1) return false;
+    const std::vector<Read> all = reads(reader);
+    return std::any_of(all.begin(), all.end(), [&](const Read& read) {
+      return read.value.node == producer.anchors[0] && read.value.index > 0;
+    });
+  }
+
   /// Why `consumer` cannot be computed in `producer`'s kernel, or "".
   std::string obstacle(int producer, int consumer) {
     const Vertex& p = vertex(producer);
@@ -405,6 +418,9 @@ class RegionFuser {
     }
     if (!p.anchors.empty() && p.anchors[0]->op->pattern == Pattern::scatter) {
       return "a scatter's result is complete only after its last update";
+    }
+    for (const Node* root : c.roots) {
+      if (reads_further_result(*root, p)) return "it reads a second result of the anchor";
     }
     if (p.roots.size() + c.roots.size() > maximum_outputs) return "too many outputs";
     for (const Node* head : heads(c)) {
@@ -548,9 +564,10 @@ class RegionFuser {
           group.inputs.push_back(read.value);
           group.identity.push_back(true);
         }
-        // A row is passed over several times: its inputs must stay as they are until the last.
-        const bool same =
-            read.at.same() && !group.rows && read.value.type().elements() == v.elements;
+        // A row is passed over several times: its inputs must stay as they are until the last. An
+        // anchor's further results are written at times of their own.
+        const bool one_pass = !group.rows && (!group.anchor || group.anchor->results.size() == 1);
+        const bool same = read.at.same() && one_pass && read.value.type().elements() == v.elements;
         if (!same) group.identity[found->second] = false;
       }
     }
@@ -589,6 +606,9 @@ class RegionFuser {
           break;
         case Pattern::tno:
           base = "tno";
+          break;
+        case Pattern::attention:
+          base = "attention";
           break;
         case Pattern::scan:
           base = "cumulative";

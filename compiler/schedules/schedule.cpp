@@ -29,7 +29,8 @@ void for_chunk(GroupEmitter& emitter, loop::Ex block, std::int64_t total, std::i
 }
 
 bool has_host_schedule(const ir::Node& node) {
-  return node.op->pattern == ir::Pattern::tno && has_tno_schedule(node);
+  if (node.op->pattern == ir::Pattern::tno) return has_tno_schedule(node);
+  return node.op->pattern == ir::Pattern::attention && has_attention_schedule(node);
 }
 
 ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool strict) {
@@ -61,6 +62,13 @@ ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool
         break;
       case ir::Pattern::tno:
         schedule_tno(emitter, target);
+        break;
+      case ir::Pattern::attention:
+        if (group.anchor->is("attention")) {
+          schedule_attention(emitter, target);
+        } else {
+          schedule_attention_backward(emitter, target);
+        }
         break;
       case ir::Pattern::scatter:
         schedule_scatter(emitter, target);

@@ -22,6 +22,8 @@ ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool
 bool has_host_schedule(const ir::Node& node);
 /// The same for the Toeplitz operator and its gradients.
 bool has_tno_schedule(const ir::Node& node);
+/// The same for attention and its gradients.
+bool has_attention_schedule(const ir::Node& node);
 
 // One for each kind of anchor, each in the file of its name.
 void schedule_elementwise(GroupEmitter& emitter, const HostTarget& target);
@@ -32,6 +34,8 @@ void schedule_cumulative(GroupEmitter& emitter, const HostTarget& target);
 void schedule_dot(GroupEmitter& emitter, const HostTarget& target);
 void schedule_fft(GroupEmitter& emitter, const HostTarget& target);
 void schedule_tno(GroupEmitter& emitter, const HostTarget& target);
+void schedule_attention(GroupEmitter& emitter, const HostTarget& target);
+void schedule_attention_backward(GroupEmitter& emitter, const HostTarget& target);
 void schedule_scatter(GroupEmitter& emitter, const HostTarget& target);
 
 /// Elements that a block of a pointwise kernel should compute: enough to be worth a hand-over

@@ -244,6 +244,8 @@ struct CompileOptions {
   /// where this build has no such device.
   std::string device = "host";
   bool fuse = true;         ///< false: every operation is a kernel of its own
+  /// false: no kernels for attention and Toeplitz operators as a whole, only for their parts.
+  bool composites = true;
   int compile_threads = 0;  ///< for generating code; 0: as many as cores
   bool verify = true;       ///< check the graph after every pass
   bool strict = false;      ///< round 16-bit values after every operation, not only when stored

@@ -57,6 +57,7 @@ Loss make_loss(const Op& op, DType dtype, ops::Random& random) {
     Value term = ops::mul(b, ops::conj(b, constant_of(b, weight)), y);
     if (is_complex(y.dtype())) term = ops::unary(b, "real", term);
     term = sum_all(b, term);
+    if (loss.total) term = ops::cast(b, term, loss.total.dtype());
     loss.total = loss.total ? ops::add(b, loss.total, term) : term;
   }
   return loss;

@@ -45,6 +45,7 @@ struct Benchmark {
 };
 
 void gemm(const Settings& settings, const Report& report);
+void attention(const Settings& settings, const Report& report);
 void tno(const Settings& settings, const Report& report);
 void sigmoid_mlp(const Settings& settings, const Report& report);
 void short_transformer(const Settings& settings, const Report& report);

@@ -31,8 +31,13 @@ double reduced(const ir::Node& node) {
   } else if (shape.rank() > 0) {
     // Norms and cross entropy: the last axis; attention and tno have two that matter.
     length = extent(shape.rank() - 1);
-    if (node.is("attention") || node.op->pattern == ir::Pattern::tno)
+    if (node.op->pattern == ir::Pattern::tno) length += extent(shape.rank() - 2);
+    if (node.op->pattern == ir::Pattern::attention) {
       length += extent(shape.rank() - 2);
+      for (const int axis : {1, 2}) {
+        length += static_cast<double>(node.operand_type(2).shape[shape.rank() - axis]);
+      }
+    }
   }
   return std::max(length, 1.0);
 }
