@@ -384,15 +384,6 @@ class RegionFuser {
            read.at.kind == Position::Kind::row && read.at.columns == rows.columns;
   }
 
-  /// Results of an anchor but the first have index spaces of their own.
-  bool reads_further_result(const Node& reader, const Vertex& producer) const {
-    if (producer.anchors.empty() || producer.anchors[0]->results.size() == 1) return false;
-    const std::vector<Read> all = reads(reader);
-    return std::any_of(all.begin(), all.end(), [&](const Read& read) {
-      return read.value.node == producer.anchors[0] && read.value.index > 0;
-    });
-  }
-
   /// Why `consumer` cannot be computed in `producer`'s kernel, or "".
   std::string obstacle(int producer, int consumer) {
     const Vertex& p = vertex(producer);
@@ -418,9 +409,6 @@ class RegionFuser {
     }
     if (!p.anchors.empty() && p.anchors[0]->op->pattern == Pattern::scatter) {
       return "a scatter's result is complete only after its last update";
-    }
-    for (const Node* root : c.roots) {
-      if (reads_further_result(*root, p)) return "it reads a second result of the anchor";
     }
     if (p.roots.size() + c.roots.size() > maximum_outputs) return "too many outputs";
     for (const Node* head : heads(c)) {

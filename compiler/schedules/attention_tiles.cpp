@@ -1,6 +1,7 @@
 #include "compiler/schedules/attention_tiles.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "compiler/schedules/access.h"
 
@@ -113,8 +114,12 @@ bool AttentionTiles::is_costly(const AttentionRows& operand) {
   const Ex axes[] = {probe.row, probe.column};
   const auto strides = strides_of(e->arguments[0], axes);
   if (!strides || ((*strides)[1] != 1 && operand.columns > 1)) return true;
-  constexpr std::int64_t crowded = 2048;
-  return (*strides)[0] * element_bytes % crowded == 0 && operand.rows > 1;
+  // Rows of a tile whose lines share the sets of a first-level cache of 8 ways.
+  constexpr std::int64_t way_bytes = 4096;
+  constexpr std::int64_t most_ways = 6;
+  const std::int64_t stride = (*strides)[0] * element_bytes;
+  const std::int64_t ways = tile_ * std::gcd(stride, way_bytes) / way_bytes;
+  return ways > most_ways && operand.rows > 1;
 }
 
 bool AttentionTiles::rows_are_neighbours(Value value, std::int64_t rows, std::int64_t columns) {

@@ -243,7 +243,7 @@ struct CompileOptions {
   /// Where the program is to run: "host" (this machine's processor). Program::compile throws Error
   /// where this build has no such device.
   std::string device = "host";
-  bool fuse = true;         ///< false: every operation is a kernel of its own
+  bool fuse = true;  ///< false: every operation is a kernel of its own
   /// false: no kernels for attention and Toeplitz operators as a whole, only for their parts.
   bool composites = true;
   int compile_threads = 0;  ///< for generating code; 0: as many as cores
