@@ -13,7 +13,7 @@
 namespace weft::compiler {
 
 struct CompileOptions {
-  bool fuse = true;    ///< false: every op is a kernel of its own
+  bool fuse = true;  ///< false: every op is a kernel of its own
   /// Composites that have a schedule are anchors; false: all of them are decomposed.
   bool composites = true;
   int threads = 0;     ///< for generating code; 0: as many as cores
@@ -55,7 +55,7 @@ struct KernelReport {
   double seconds = 0;     ///< of all launches
   double roof_share = 0;  ///< the least time that the machine needs for them, over that
   std::string loops;      ///< the loop language
-  std::string assembly;  ///< where asked for
+  std::string assembly;   ///< where asked for
 };
 
 /// A value that a kernel loads from another one in place of computing it, and why.
