@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "compiler/ir/error.h"
@@ -12,16 +13,20 @@ namespace {
 
 /// What a kernel takes on one core, about; 0 where it says nothing of its work.
 double estimated_seconds(const plan::Kernel& kernel) {
-  constexpr double bytes_a_second = 40e9;
-  constexpr double operations_a_second = 40e9;
+  // What fits the core's own cache is most likely there already.
+  constexpr double cache_bytes = 1 << 20;
   const double bytes =
       static_cast<double>(kernel.bytes_read) + static_cast<double>(kernel.bytes_written);
-  return bytes / bytes_a_second + static_cast<double>(kernel.operations) / operations_a_second;
+  const double bytes_a_second = bytes < cache_bytes ? 80e9 : 20e9;
+  constexpr double operations_a_second = 60e9;
+  return std::max(bytes / bytes_a_second,
+                  static_cast<double>(kernel.operations) / operations_a_second);
 }
 
-/// Sharing work, and waiting for the last to be done, takes about as long as this much of it: less
-/// is done sooner alone, and does not wait for a worker that something else keeps from running.
-constexpr double sharing_seconds = 3e-6;
+/// Sharing work takes a microsecond, and moves what one core has in its cache to another's, and
+/// back where the next kernel divides it otherwise: less work than this is done sooner alone, and
+/// does not wait for a worker that something else keeps from running.
+constexpr double sharing_seconds = 15e-6;
 
 }  // namespace
 
