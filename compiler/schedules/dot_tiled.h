@@ -18,8 +18,8 @@ struct Blocking {
   /// bf16 operands are packed in pairs along the contracted axis, and a step of it takes two.
   bool pairs = false;
   std::int64_t steps = 0;  ///< of the contracted axis
-  int tile = 1;   ///< rows of a register tile
-  int width = 1;  ///< columns of one
+  int tile = 1;            ///< rows of a register tile
+  int width = 1;           ///< columns of one
   std::int64_t chunk = 0;  ///< steps of a panel
   std::int64_t tiles_per_block = 1;
   std::int64_t strips_per_block = 1;  ///< a strip: `width` columns

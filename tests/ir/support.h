@@ -9,8 +9,8 @@
 /// A small op table, so that the IR is tested apart from ops/.
 namespace weft::ir::test {
 
-/// add exp matmul constant fill iota2 state state_write state_carry receiver loop scan argument. `iota2` has
-/// two results; `fill` and `constant` have attributes of every kind.
+/// add exp matmul constant fill iota2 state state_write state_carry receiver loop scan argument.
+/// `iota2` has two results; `fill` and `constant` have attributes of every kind.
 const OpTable& table();
 const OpInfo* op(std::string_view name);
 
