@@ -141,8 +141,9 @@ void RegionFuser::choose_virtual() {
       const bool cheap =
           info.cost <= cheap_operations && info.leaf_bytes * count <= bytes * (count + 1);
       // Memory is slower than caches: what does not stay in them may take more to rebuild.
-      const bool cheaper_than_memory =
-          bytes >= uncached_bytes && info.cost <= moderate_operations && info.leaf_bytes <= bytes;
+      const bool cheaper_than_memory = bytes >= uncached_bytes &&
+                                       info.cost <= moderate_operations &&
+                                       info.leaf_bytes <= bytes * rebuilding_slack;
       info.is_virtual = cheap || cheaper_than_memory;
       if (!info.is_virtual) refuse_recomputing(*node, readers.size());
     }
