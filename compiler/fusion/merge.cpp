@@ -2,6 +2,7 @@
 #include <map>
 
 #include "compiler/fusion/region.h"
+#include "compiler/schedules/dot_product.h"
 
 /// Which kernels are merged.
 namespace weft::compiler {
@@ -160,7 +161,9 @@ std::string RegionFuser::obstacle(int producer, int consumer) {
   if (p.other != nullptr || c.other != nullptr) return "not a kernel";
   const Rows rows = common_rows(p, c);
   if (!rows) {
-    if (!c.anchors.empty()) {
+    const bool products = p.anchors.size() == 1 && c.anchors.size() == 1 &&
+                          may_share_kernel(*p.anchors[0], *c.anchors[0]);
+    if (!c.anchors.empty() && !products) {
       return !p.anchors.empty() ? "each has an anchor"
                                 : "the anchor's operand is stored for other readers";
     }

@@ -39,7 +39,7 @@ int best_tile(std::int64_t rows, int limit, int vectors) {
 }  // namespace
 
 Blocking choose_blocking(const Product& p, const OperandLayout& rows, const OperandLayout& columns,
-                         const HostTarget& target) {
+                         const HostTarget& target, int products) {
   const Type& type = p.node->results[0];
   const int lanes = target.vector_lanes(type.dtype);
   const std::int64_t element = type.dtype == DType::f64 ? 8 : 4;
@@ -51,10 +51,10 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows, const Oper
     vectors = 4;
     limit /= 2;
   }
-  while (vectors > 1 && lanes * vectors / 2 >= p.columns()) vectors /= 2;
+  while (vectors > 1 && lanes * vectors / 2 >= p.columns() * products) vectors /= 2;
   if (vectors == 1) limit *= 2;
   b.tile = best_tile(p.rows(), limit, vectors);
-  b.width = lanes * vectors;
+  b.width = std::max(lanes * vectors / products, lanes);
   const std::int64_t tiles = divide_up(p.rows(), b.tile);
   const std::int64_t strips = divide_up(p.columns(), b.width);
   b.pairs = type.dtype == DType::bf16 && target.has("avx512bf16") && p.rows() > limit;
@@ -73,7 +73,7 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows, const Oper
   const bool direct_columns = !b.pairs && columns.stored && columns.free_contiguous && tiles <= 2;
 
   const std::int64_t work =
-      (p.rows() + load_work) * p.columns() * std::max<std::int64_t>(b.steps, 8);
+      (p.rows() + load_work) * p.columns() * products * std::max<std::int64_t>(b.steps, 8);
   const std::int64_t batches = p.batches();
   const std::int64_t wanted =
       std::clamp<std::int64_t>(work * batches / product_block_work, 1, enough_blocks);
@@ -87,7 +87,7 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows, const Oper
   const std::int64_t column_blocks = std::min(strips, divide_up(wanted, batches * row_blocks));
   b.strips_per_block = divide_up(strips, column_blocks);
   if (chunks > 1) {
-    const std::int64_t strip_bytes = b.tiles_per_block * b.tile * b.width * element;
+    const std::int64_t strip_bytes = b.tiles_per_block * b.tile * b.width * products * element;
     b.strips_per_block = std::clamp<std::int64_t>(sums_bytes / strip_bytes, 1, b.strips_per_block);
   }
   if (row_blocks == 1 && b.strips_per_block == strips) {

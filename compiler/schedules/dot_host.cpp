@@ -14,6 +14,12 @@ void schedule_dot(GroupEmitter& emitter, const HostTarget& target) {
     schedule_dot_inner(emitter, p, target);
     return;
   }
+  const std::vector<const ir::Node*>& products = emitter.group().anchors;
+  if (products.size() > 1) {
+    p.swapped = !(products[0]->operands[0] == products[1]->operands[0]);
+    schedule_dot_tiled(emitter, p, target);
+    return;
+  }
   const int lanes = target.vector_lanes(type.dtype);
   // Transposing a column costs as much as multiplying it by about six rows.
   constexpr std::int64_t few = 6;

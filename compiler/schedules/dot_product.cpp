@@ -42,15 +42,30 @@ Product analyse_product(const Node& dot) {
   return p;
 }
 
+bool may_share_kernel(const Node& a, const Node& b) {
+  if (&a == &b || !a.is("dot") || !b.is("dot") || !(a.attributes == b.attributes)) return false;
+  const Type& type = a.results[0];
+  if (!(type == b.results[0]) || is_complex(type.dtype)) return false;
+  const bool lhs = a.operands[0] == b.operands[0];
+  const bool rhs = a.operands[1] == b.operands[1];
+  if (lhs == rhs) return false;
+  const std::size_t other = lhs ? 1 : 0;
+  if (!(a.operand_type(other) == b.operand_type(other))) return false;
+  // Fewer rows or columns are bound by reading the operands, which they do not share.
+  constexpr std::int64_t fewest = 16;
+  const Product p = analyse_product(a);
+  return p.rows() >= fewest && p.columns() >= fewest && p.depth() >= fewest;
+}
+
 Element ProductAccess::row_operand(Ex batch, Ex row, Ex depth) {
-  return read(!p_.swapped, batch, row, depth);
+  return read(*nodes_[0], !p_.swapped, batch, row, depth);
 }
 
-Element ProductAccess::column_operand(Ex batch, Ex column, Ex depth) {
-  return read(p_.swapped, batch, column, depth);
+Element ProductAccess::column_operand(Ex batch, Ex column, Ex depth, std::size_t product) {
+  return read(*nodes_[product], p_.swapped, batch, column, depth);
 }
 
-void ProductAccess::store(Ex batch, Ex row, Ex column, const Element& value) {
+void ProductAccess::store(Ex batch, Ex row, Ex column, std::span<const Element> values) {
   loop::Arena& a = emitter_.arena();
   std::vector<Ex> index = a.delinearize(batch, p_.batch);
   const std::vector<Ex> left = a.delinearize(p_.swapped ? column : row, p_.lhs_free);
@@ -58,16 +73,18 @@ void ProductAccess::store(Ex batch, Ex row, Ex column, const Element& value) {
   index.insert(index.end(), left.begin(), left.end());
   index.insert(index.end(), right.begin(), right.end());
   emitter_.reset();
-  emitter_.bind({const_cast<Node*>(p_.node), 0}, value);
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    emitter_.bind({const_cast<Node*>(nodes_[i]), 0}, values[i]);
+  }
   emitter_.store_outputs(index, p_.node->results[0].shape);
   emitter_.reset();
 }
 
-Element ProductAccess::read(bool lhs, Ex batch, Ex free, Ex depth) {
+Element ProductAccess::read(const Node& node, bool lhs, Ex batch, Ex free, Ex depth) {
   const std::vector<std::int64_t>& batch_axes = lhs ? p_.lhs_batch : p_.rhs_batch;
   const std::vector<std::int64_t>& contract_axes = lhs ? p_.lhs_contract : p_.rhs_contract;
   loop::Arena& a = emitter_.arena();
-  const Value value = p_.node->operands[lhs ? 0 : 1];
+  const Value value = node.operands[lhs ? 0 : 1];
   std::vector<Ex> index(static_cast<std::size_t>(value.shape().rank()), nullptr);
   const std::vector<Ex> batches = a.delinearize(batch, p_.batch);
   const std::vector<Ex> depths = a.delinearize(depth, p_.contracted);

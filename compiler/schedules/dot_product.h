@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "compiler/schedules/emitter.h"
@@ -23,6 +25,10 @@ struct Product {
 
 Product analyse_product(const ir::Node& dot);
 
+/// Whether two products may be one kernel: equal but for one operand, and large enough for register
+/// tiles. A kernel of two products reads the operand that they share once.
+bool may_share_kernel(const ir::Node& a, const ir::Node& b);
+
 /// How an operand lies in memory.
 struct OperandLayout {
   bool stored = false;            ///< one load, no arithmetic
@@ -36,22 +42,32 @@ struct OperandLayout {
 /// Of the row operand, or the column operand.
 OperandLayout operand_layout(const Group& group, const Product& product, bool columns);
 
-/// Reads operands and writes results at flattened (batch, row, column, depth) positions.
+/// Reads operands and writes results at flattened (batch, row, column, depth) positions. Several
+/// products are over equal shapes and share the row operand.
 class ProductAccess {
  public:
-  ProductAccess(GroupEmitter& emitter, const Product& product) : emitter_(emitter), p_(product) {}
+  ProductAccess(GroupEmitter& emitter, const Product& product)
+      : emitter_(emitter), p_(product), nodes_{product.node} {}
+  ProductAccess(GroupEmitter& emitter, const Product& product, std::vector<const ir::Node*> nodes)
+      : emitter_(emitter), p_(product), nodes_(std::move(nodes)) {}
 
   /// Forgets what was computed for other positions: at the start of a loop's body.
   void reset() { emitter_.reset(); }
   ops::Element row_operand(loop::Ex batch, loop::Ex row, loop::Ex depth);
-  ops::Element column_operand(loop::Ex batch, loop::Ex column, loop::Ex depth);
-  void store(loop::Ex batch, loop::Ex row, loop::Ex column, const ops::Element& value);
+  ops::Element column_operand(loop::Ex batch, loop::Ex column, loop::Ex depth,
+                              std::size_t product = 0);
+  void store(loop::Ex batch, loop::Ex row, loop::Ex column, const ops::Element& value) {
+    store(batch, row, column, std::span(&value, 1));
+  }
+  /// One value for each product.
+  void store(loop::Ex batch, loop::Ex row, loop::Ex column, std::span<const ops::Element> values);
 
  private:
-  ops::Element read(bool lhs, loop::Ex batch, loop::Ex free, loop::Ex depth);
+  ops::Element read(const ir::Node& node, bool lhs, loop::Ex batch, loop::Ex free, loop::Ex depth);
 
   GroupEmitter& emitter_;
   const Product& p_;
+  std::vector<const ir::Node*> nodes_;
 };
 
 /// Work of one block, in multiply-adds: enough to be worth handing to another thread.

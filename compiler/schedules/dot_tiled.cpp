@@ -13,18 +13,21 @@ using loop::Ex;
 using loop::Role;
 
 /// The index space of one operand's free axis, in panels of `size`: tiles of rows, strips of
-/// columns. A panel holds, for each step of the contracted axis, `size` neighbours.
+/// columns. A panel holds, for each step of the contracted axis, `size` neighbours of each product.
 struct Panels {
   bool columns;
   std::int64_t total;  ///< rows or columns
   std::int64_t size;
   std::int64_t per_block;
-  OperandLayout layout;
+  std::vector<OperandLayout> layouts;  ///< of each product's operand; rows are of all of them
   Place place;
   const loop::Buffer* buffer = nullptr;
   std::int64_t offset = 0;  ///< of the panels in the buffer
 
   std::int64_t count() const { return (total + size - 1) / size; }
+  std::size_t products() const { return layouts.size(); }
+  /// Values of a panel at one step.
+  std::int64_t step_values() const { return size * static_cast<std::int64_t>(products()); }
 };
 
 class Tiled {
@@ -34,17 +37,24 @@ class Tiled {
         a_(emitter.arena()),
         b_(emitter.builder()),
         p_(product),
-        access_(emitter, product),
+        access_(emitter, product, emitter.group().anchors),
         scalar_(register_of(product.node->results[0].dtype)),
         storage_(scalar_ == loop::Scalar::f64 ? DType::f64 : DType::f32),
         lanes_(target.vector_lanes(product.node->results[0].dtype)) {
     const OperandLayout rows = operand_layout(emitter.group(), p_, false);
-    const OperandLayout columns = operand_layout(emitter.group(), p_, true);
-    blocking_ = choose_blocking(p_, rows, columns, target);
+    std::vector<OperandLayout> columns;
+    for (const ir::Node* node : emitter.group().anchors) {
+      Product own = analyse_product(*node);
+      own.swapped = p_.swapped;
+      columns.push_back(operand_layout(emitter.group(), own, true));
+    }
+    blocking_ = choose_blocking(p_, rows, columns[0], target, static_cast<int>(columns.size()));
+    // The other operand may have to be packed for its own layout.
+    if (columns.size() > 1 && blocking_.columns == Place::direct) blocking_.columns = Place::local;
     if (blocking_.pairs) storage_ = DType::i32;
     // The last step of an odd number of pairs has one value only.
     whole_steps_ = blocking_.pairs ? p_.depth() / 2 : p_.depth();
-    rows_ = {false, p_.rows(), blocking_.tile, blocking_.tiles_per_block, rows, blocking_.rows};
+    rows_ = {false, p_.rows(), blocking_.tile, blocking_.tiles_per_block, {rows}, blocking_.rows};
     columns_ = {true,    p_.columns(),     blocking_.width, blocking_.strips_per_block,
                 columns, blocking_.columns};
   }
@@ -79,13 +89,15 @@ class Tiled {
       if (panels->place == Place::shared) {
         panels->offset = shared;
         shared +=
-            divide_up(p_.batches() * panels->count() * panels->size * blocking_.steps, line) * line;
+            divide_up(p_.batches() * panels->count() * panels->step_values() * blocking_.steps,
+                      line) *
+            line;
       } else if (panels->place == Place::local) {
         // Strips are packed one at a time, all tiles of a block at once.
         const std::int64_t count = panels->columns ? 1 : panels->per_block;
-        panels->buffer =
-            b_.kernel().local(panels->columns ? "columns" : "rows", storage_,
-                              std::max<std::int64_t>(count * panels->size * blocking_.chunk, 1));
+        panels->buffer = b_.kernel().local(
+            panels->columns ? "columns" : "rows", storage_,
+            std::max<std::int64_t>(count * panels->step_values() * blocking_.chunk, 1));
       }
     }
     if (shared > 0) {
@@ -97,7 +109,7 @@ class Tiled {
     if (chunks() > 1) {
       sums_ = b_.kernel().local(
           "sums", blocking_.pairs ? DType::f32 : storage_,
-          columns_.per_block * rows_.per_block * blocking_.tile * blocking_.width);
+          columns_.per_block * rows_.per_block * blocking_.tile * columns_.step_values());
     }
   }
 
@@ -144,19 +156,21 @@ class Tiled {
 
   // ---- packing ----------------------------------------------------------------------------------
 
-  Ex fetch(const Panels& panels, Ex batch, Ex free, Ex depth) {
+  Ex fetch(const Panels& panels, std::size_t product, Ex batch, Ex free, Ex depth) {
     access_.reset();
-    return panels.columns ? access_.column_operand(batch, free, depth).re
+    return panels.columns ? access_.column_operand(batch, free, depth, product).re
                           : access_.row_operand(batch, free, depth).re;
   }
 
-  /// What a panel holds for one step.
-  Ex fetch_step(const Panels& panels, Ex batch, Ex free, Ex step, bool whole = true) {
-    if (!blocking_.pairs) return fetch(panels, batch, free, step);
+  /// What a panel holds of one product for one step.
+  Ex fetch_step(const Panels& panels, std::size_t product, Ex batch, Ex free, Ex step,
+                bool whole = true) {
+    if (!blocking_.pairs) return fetch(panels, product, batch, free, step);
     const auto bits = [&](Ex depth) {
-      const Ex value = fetch(panels, batch, free, depth);
-      return a_.bits(panels.layout.stored ? value : a_.unary(loop::Unary::round_bf16, value),
-                     loop::Scalar::i32);
+      const Ex value = fetch(panels, product, batch, free, depth);
+      return a_.bits(
+          panels.layouts[product].stored ? value : a_.unary(loop::Unary::round_bf16, value),
+          loop::Scalar::i32);
     };
     const Ex first = a_.mul(step, a_.integer(2));
     const Ex low = a_.binary(loop::Binary::shift_right_logical, bits(first),
@@ -184,21 +198,35 @@ class Tiled {
   Ex panel_base(const Panels& panels, Ex batch, Ex panel, Ex local, Ex begin) {
     if (panels.place == Place::local) {
       const Ex index = panels.columns ? a_.integer(0) : local;
-      return a_.mul(index, a_.integer(panels.size * blocking_.chunk));
+      return a_.mul(index, a_.integer(panels.step_values() * blocking_.chunk));
     }
     const Ex index = a_.add(a_.mul(batch, a_.integer(panels.count())), panel);
     const Ex step = a_.add(a_.mul(index, a_.integer(blocking_.steps)), begin);
-    return a_.add(a_.integer(panels.offset), a_.mul(step, a_.integer(panels.size)));
+    return a_.add(a_.integer(panels.offset), a_.mul(step, a_.integer(panels.step_values())));
+  }
+
+  /// The same of one product's values.
+  Ex product_base(const Panels& panels, std::size_t product, Ex batch, Ex panel, Ex local,
+                  Ex begin) {
+    return a_.add(panel_base(panels, batch, panel, local, begin),
+                  a_.integer(static_cast<std::int64_t>(product) * panels.size));
   }
 
   /// Packs the panels of a part, along the contracted axis from `begin` on.
   void pack_panels(const Panels& panels, Ex batch, Ex part, std::int64_t per_part, Ex begin,
                    Ex extent) {
-    if (panels.layout.free_contiguous) {
+    for (std::size_t product = 0; product < panels.products(); ++product) {
+      pack_panels(panels, product, batch, part, per_part, begin, extent);
+    }
+  }
+
+  void pack_panels(const Panels& panels, std::size_t product, Ex batch, Ex part,
+                   std::int64_t per_part, Ex begin, Ex extent) {
+    if (panels.layouts[product].free_contiguous) {
       // Along the memory of several panels at once.
       const auto copy_step = [&](Ex step, bool whole) {
         const auto body = [&](Ex panel, Ex local, std::int64_t count) {
-          copy(panels, batch, panel, local, count, begin, step, whole);
+          copy(panels, product, batch, panel, local, count, begin, step, whole);
         };
         for_panels(panels, part, per_part, body, body);
       };
@@ -207,40 +235,41 @@ class Tiled {
       return;
     }
     const auto body = [&](Ex panel, Ex local, std::int64_t count) {
-      transpose(panels, batch, panel, local, count, begin, extent);
+      transpose(panels, product, batch, panel, local, count, begin, extent);
     };
     for_panels(panels, part, per_part, body, body);
   }
 
   /// One step of a panel whose neighbours are neighbours in memory.
-  void copy(const Panels& panels, Ex batch, Ex panel, Ex local, std::int64_t count, Ex begin,
-            Ex step, bool whole) {
+  void copy(const Panels& panels, std::size_t product, Ex batch, Ex panel, Ex local,
+            std::int64_t count, Ex begin, Ex step, bool whole) {
     const Ex first = a_.mul(panel, a_.integer(panels.size));
-    const Ex base = panel_base(panels, batch, panel, local, begin);
+    const Ex base = product_base(panels, product, batch, panel, local, begin);
     const auto width = static_cast<int>(std::bit_ceil(static_cast<std::uint64_t>(panels.size)));
     b_.loop(count, Role::vector, width, [&](Ex lane) {
-      const Ex value = fetch_step(panels, batch, a_.add(first, lane), a_.add(begin, step), whole);
-      const Ex to = a_.add(a_.mul(step, a_.integer(panels.size)), lane);
+      const Ex value =
+          fetch_step(panels, product, batch, a_.add(first, lane), a_.add(begin, step), whole);
+      const Ex to = a_.add(a_.mul(step, a_.integer(panels.step_values())), lane);
       b_.store(panels.buffer, a_.add(base, to), value);
     });
   }
 
   /// Packs one panel by vectors along the contracted axis, which the stores transpose.
-  void transpose(const Panels& panels, Ex batch, Ex panel, Ex local, std::int64_t count, Ex begin,
-                 Ex extent) {
+  void transpose(const Panels& panels, std::size_t product, Ex batch, Ex panel, Ex local,
+                 std::int64_t count, Ex begin, Ex extent) {
     const Ex first = a_.mul(panel, a_.integer(panels.size));
-    const Ex base = panel_base(panels, batch, panel, local, begin);
+    const Ex base = product_base(panels, product, batch, panel, local, begin);
     const auto group = [&](Ex from, std::int64_t steps) {
       b_.loop(steps, Role::vector, lanes_, [&](Ex lane) {
         const Ex step = a_.add(from, lane);
-        const Ex to = a_.add(base, a_.mul(step, a_.integer(panels.size)));
+        const Ex to = a_.add(base, a_.mul(step, a_.integer(panels.step_values())));
         // As many at a time as a vector register holds.
         for (std::int64_t start = 0; start < count; start += lanes_) {
           const std::int64_t stop = std::min<std::int64_t>(count, start + lanes_);
           std::vector<Ex> values;
           for (std::int64_t i = start; i < stop; ++i) {
-            values.push_back(b_.let(
-                fetch_step(panels, batch, a_.add(first, a_.integer(i)), a_.add(begin, step))));
+            values.push_back(b_.let(fetch_step(panels, product, batch, a_.add(first, a_.integer(i)),
+                                               a_.add(begin, step))));
           }
           for (std::int64_t i = start; i < stop; ++i) {
             b_.store(panels.buffer, a_.add(to, a_.integer(i)),
@@ -258,8 +287,9 @@ class Tiled {
       b_.condition(a_.equal(a_.add(begin, extent), a_.integer(blocking_.steps)),
                    [&] { group(a_.sub(whole, a_.integer(rest)), rest); });
     }
-    for_last_step(begin, extent,
-                  [&](Ex step) { copy(panels, batch, panel, local, count, begin, step, false); });
+    for_last_step(begin, extent, [&](Ex step) {
+      copy(panels, product, batch, panel, local, count, begin, step, false);
+    });
   }
 
   /// A phase that packs what several blocks read.
@@ -276,7 +306,8 @@ class Tiled {
     std::int64_t blocks = 0;
     for (const Panels* panels : {&rows_, &columns_}) {
       if (panels->place != Place::shared) continue;
-      const std::int64_t values = panels->size * std::max<std::int64_t>(blocking_.steps, 1);
+      const std::int64_t values =
+          panels->step_values() * std::max<std::int64_t>(blocking_.steps, 1);
       const std::int64_t per_part =
           std::clamp<std::int64_t>(block_values / values, 1, panels->count());
       const std::int64_t parts = divide_up(panels->count(), per_part);
@@ -333,15 +364,17 @@ class Tiled {
   }
 
   void pack_strip(Ex batch, Ex panel, std::int64_t count, Ex begin, Ex extent) {
-    if (!columns_.layout.free_contiguous) {
-      transpose(columns_, batch, panel, a_.integer(0), count, begin, extent);
-      return;
+    for (std::size_t product = 0; product < columns_.products(); ++product) {
+      if (!columns_.layouts[product].free_contiguous) {
+        transpose(columns_, product, batch, panel, a_.integer(0), count, begin, extent);
+        continue;
+      }
+      const auto step_copy = [&](Ex step, bool whole) {
+        copy(columns_, product, batch, panel, a_.integer(0), count, begin, step, whole);
+      };
+      b_.loop(whole_extent(begin, extent), [&](Ex step) { step_copy(step, true); });
+      for_last_step(begin, extent, [&](Ex step) { step_copy(step, false); });
     }
-    const auto step_copy = [&](Ex step, bool whole) {
-      copy(columns_, batch, panel, a_.integer(0), count, begin, step, whole);
-    };
-    b_.loop(whole_extent(begin, extent), [&](Ex step) { step_copy(step, true); });
-    for_last_step(begin, extent, [&](Ex step) { step_copy(step, false); });
   }
 
   /// A panel that a register tile is made of.
@@ -361,38 +394,54 @@ class Tiled {
                                ? nullptr
                                : panel_base(columns_, batch, strip.panel, strip.local, begin);
     const auto rows = static_cast<std::size_t>(tile.count);
+    const std::size_t products = columns_.products();
     const auto at = [&](std::size_t r) { return a_.integer(static_cast<std::int64_t>(r)); };
     b_.loop(strip.count, Role::vector, static_cast<int>(columns_.size), [&](Ex lane) {
       const Ex column = a_.add(first, lane);
-      const auto sum_position = [&](std::size_t r) {
+      // Of the products' values in a step, or in a row of sums.
+      const auto within = [&](std::size_t product) {
+        return a_.add(a_.integer(static_cast<std::int64_t>(product) * columns_.size), lane);
+      };
+      const auto sum_position = [&](std::size_t r, std::size_t product) {
         const Ex index = a_.add(a_.mul(strip.local, a_.integer(rows_.per_block)), tile.local);
         const Ex sum_row = a_.add(a_.mul(index, a_.integer(rows_.size)), at(r));
-        return a_.add(a_.mul(sum_row, a_.integer(columns_.size)), lane);
+        return a_.add(a_.mul(sum_row, a_.integer(columns_.step_values())), within(product));
       };
-      std::vector<loop::Accumulator*> sums;
+      std::vector<std::vector<loop::Accumulator*>> sums(rows);  // [row][product]
       for (std::size_t r = 0; r < rows; ++r) {
-        sums.push_back(b_.declare(scalar_, loop::Combine::add, a_.constant(scalar_, 0)));
-        if (sums_ == nullptr) continue;
-        b_.assign(sums.back(), a_.load(sums_, sum_position(r), a_.less(a_.integer(0), begin)));
+        for (std::size_t k = 0; k < products; ++k) {
+          sums[r].push_back(b_.declare(scalar_, loop::Combine::add, a_.constant(scalar_, 0)));
+          if (sums_ == nullptr) continue;
+          b_.assign(sums[r][k], a_.load(sums_, sum_position(r, k), a_.less(a_.integer(0), begin)));
+        }
       }
       b_.loop(extent, [&](Ex step) {
-        const auto value = [&](const Panels& panels, Ex base, Ex free, Ex within) {
+        const auto value = [&](const Panels& panels, std::size_t product, Ex base, Ex free,
+                               Ex inside) {
           if (panels.place == Place::direct) {
-            return fetch(panels, batch, free, a_.add(begin, step));
+            return fetch(panels, product, batch, free, a_.add(begin, step));
           }
-          const Ex position = a_.add(base, a_.mul(step, a_.integer(panels.size)));
-          return a_.load(panels.buffer, a_.add(position, within));
+          const Ex position = a_.add(base, a_.mul(step, a_.integer(panels.step_values())));
+          return a_.load(panels.buffer, a_.add(position, inside));
         };
-        const Ex y = b_.let(value(columns_, column_base, column, lane));
+        std::vector<Ex> y;
+        for (std::size_t k = 0; k < products; ++k) {
+          y.push_back(b_.let(value(columns_, k, column_base, column, within(k))));
+        }
         for (std::size_t r = 0; r < rows; ++r) {
-          const Ex x = value(rows_, row_base, a_.add(row, at(r)), at(r));
-          const Ex sum = b_.read(sums[r]);
-          b_.assign(sums[r], blocking_.pairs ? a_.dot_pair(x, y, sum) : a_.fma(x, y, sum));
+          const Ex x = value(rows_, 0, row_base, a_.add(row, at(r)), at(r));
+          for (std::size_t k = 0; k < products; ++k) {
+            const Ex sum = b_.read(sums[r][k]);
+            b_.assign(sums[r][k],
+                      blocking_.pairs ? a_.dot_pair(x, y[k], sum) : a_.fma(x, y[k], sum));
+          }
         }
       });
       const auto store_results = [&] {
         for (std::size_t r = 0; r < rows; ++r) {
-          access_.store(batch, a_.add(row, at(r)), column, {b_.read(sums[r]), nullptr});
+          std::vector<ops::Element> results;
+          for (loop::Accumulator* sum : sums[r]) results.push_back({b_.read(sum), nullptr});
+          access_.store(batch, a_.add(row, at(r)), column, results);
         }
       };
       if (sums_ == nullptr) {
@@ -403,7 +452,11 @@ class Tiled {
       const Ex depth = a_.integer(blocking_.steps);
       b_.condition(a_.equal(end, depth), store_results);
       b_.condition(a_.less(end, depth), [&] {
-        for (std::size_t r = 0; r < rows; ++r) b_.store(sums_, sum_position(r), b_.read(sums[r]));
+        for (std::size_t r = 0; r < rows; ++r) {
+          for (std::size_t k = 0; k < products; ++k) {
+            b_.store(sums_, sum_position(r, k), b_.read(sums[r][k]));
+          }
+        }
       });
     });
   }

@@ -19,7 +19,7 @@ struct Blocking {
   bool pairs = false;
   std::int64_t steps = 0;  ///< of the contracted axis
   int tile = 1;            ///< rows of a register tile
-  int width = 1;           ///< columns of one
+  int width = 1;           ///< columns of one, of each product
   std::int64_t chunk = 0;  ///< steps of a panel
   std::int64_t tiles_per_block = 1;
   std::int64_t strips_per_block = 1;  ///< a strip: `width` columns
@@ -28,7 +28,8 @@ struct Blocking {
   Place columns = Place::direct;
 };
 
+/// `products`: how many share the rows and a register tile.
 Blocking choose_blocking(const Product& product, const OperandLayout& rows,
-                         const OperandLayout& columns, const HostTarget& target);
+                         const OperandLayout& columns, const HostTarget& target, int products = 1);
 
 }  // namespace weft::compiler
