@@ -11,8 +11,9 @@
 
 namespace weft::compiler {
 
-/// One kernel to be: at most one anchor, or several reductions over the same rows; the pointwise
-/// nodes that are computed with it, what it reads from memory and what it stores.
+/// One kernel to be: at most one anchor, several reductions over the same rows, or two products that
+/// share an operand; the pointwise nodes that are computed with it, what it reads from memory and
+/// what it stores.
 struct Group {
   std::string name;                      ///< "dot_elw.12"
   std::string kind;                      ///< "dot_elw"
