@@ -214,6 +214,26 @@ void Emitter::contiguous_store(const Buffer* buffer, Value* index, Value* value,
   }
 }
 
+/// Whether the lanes from an index on are whole cache lines: arguments are aligned to them.
+bool Emitter::whole_lines(const Buffer* buffer, const Lanes& index) const {
+  constexpr std::int64_t line_bytes = 64;
+  const auto element_bytes = static_cast<std::int64_t>(size_of(buffer->dtype));
+  return buffer->space == loop::Space::argument &&
+         static_cast<std::int64_t>(width_) * element_bytes % line_bytes == 0 &&
+         index.congruence.modulo(line_bytes / element_bytes) == 0;
+}
+
+void Emitter::stream(const Buffer* buffer, Value* index, Value* value) {
+  constexpr std::uint64_t line_bytes = 64;
+  llvm::StoreInst* instruction =
+      builder_.CreateAlignedStore(value, address(buffer, index), llvm::Align(line_bytes));
+  llvm::Metadata* one = llvm::ConstantAsMetadata::get(builder_.getInt32(1));
+  instruction->setMetadata(llvm::LLVMContext::MD_nontemporal,
+                           llvm::MDNode::get(module_.getContext(), {one}));
+  tag(instruction, buffer);
+  streams_ = true;
+}
+
 void Emitter::prefetch(const Statement& s) {
   const Lanes index = evaluate(s.index);
   if (!index.affine()) return;  // lanes at places of their own
@@ -264,7 +284,11 @@ void Emitter::store(const Statement& s) {
   if (s.predicate) mask = both(mask, vector(predicate, Scalar::boolean));
   Value* memory = arithmetic_.to_memory(buffer->dtype, vector(value, s.value->type));
   if (index.affine() && index.stride == 1) {
-    contiguous_store(buffer, index.scalar, memory, mask);
+    if (s.streaming && !mask && whole_lines(buffer, index)) {
+      stream(buffer, index.scalar, memory);
+    } else {
+      contiguous_store(buffer, index.scalar, memory, mask);
+    }
   } else if (index.affine() && index.stride == -1) {
     Value* start = builder_.CreateSub(index.scalar, builder_.getInt64(width_ - 1));
     contiguous_store(buffer, start, reversed(memory), reversed(mask));

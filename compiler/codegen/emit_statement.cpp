@@ -1,4 +1,6 @@
 #include <llvm/IR/Constants.h>
+#include <llvm/IR/IntrinsicsX86.h>
+#include <llvm/TargetParser/Triple.h>
 
 #include <algorithm>
 #include <bit>
@@ -50,6 +52,7 @@ llvm::Function* Emitter::phase(const loop::Phase& phase, const std::string& name
   dependences_.clear();
   written_.assign(64, 0);
   epoch_ = 0;
+  streams_ = false;
   for (const loop::Buffer* buffer : kernel_.arguments) {
     Value* slot = builder_.CreateConstGEP1_64(pointer, function_->getArg(0),
                                               static_cast<std::uint64_t>(buffer->index));
@@ -61,6 +64,10 @@ llvm::Function* Emitter::phase(const loop::Phase& phase, const std::string& name
     bind(phase.block, uniform(index));
     block(phase.body);
   });
+  // Stores past the caches of x86-64 are not ordered with what tells other threads of the end.
+  if (streams_ && llvm::Triple(module_.getTargetTriple()).isX86()) {
+    builder_.CreateIntrinsic(llvm::Intrinsic::x86_sse_sfence, {}, {});
+  }
   builder_.CreateRetVoid();
   return function_;
 }

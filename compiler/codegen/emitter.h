@@ -166,6 +166,8 @@ class Emitter {
   llvm::Value* contiguous_load(const loop::Buffer* buffer, llvm::Value* index, unsigned count,
                                llvm::Value* mask);
   llvm::Value* pair_load(const loop::Buffer* buffer, const Lanes& index, llvm::Value* mask);
+  bool whole_lines(const loop::Buffer* buffer, const Lanes& index) const;
+  void stream(const loop::Buffer* buffer, llvm::Value* index, llvm::Value* value);
   void contiguous_store(const loop::Buffer* buffer, llvm::Value* index, llvm::Value* value,
                         llvm::Value* mask);
   llvm::Value* both(llvm::Value* a, llvm::Value* b);
@@ -193,6 +195,7 @@ class Emitter {
 
   std::vector<Scope> scopes_;
   std::size_t visible_ = 0;  ///< while emitting ahead of a loop: the scopes outside of it; 0: all
+  bool streams_ = false;     ///< the phase stores past the caches
   std::int64_t epoch_ = 0;
   std::vector<std::int64_t> written_;  ///< by bit of buffer: the epoch of its last store
   unsigned width_ = 0;                 ///< lanes of the vector loop here; 0 outside

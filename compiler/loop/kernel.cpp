@@ -139,6 +139,12 @@ void Builder::store(const Buffer* buffer, Ex index, Ex value, Ex predicate) {
   statement->predicate = predicate;
 }
 
+void Builder::stream(const Buffer* buffer, Ex index, Ex value, Ex predicate) {
+  const std::size_t before = block_->size();
+  store(buffer, index, value, predicate);
+  if (block_->size() > before) block_->back()->streaming = true;
+}
+
 Ex Builder::let(Ex value) {
   if (value->kind == ExprKind::constant || value->kind == ExprKind::variable) return value;
   Statement* statement = append(StatementKind::let);

@@ -53,6 +53,7 @@ struct Statement {
   // store, let, accumulate, assign: the value; condition: the boolean
   Ex value = nullptr;
   Ex predicate = nullptr;  ///< store: may be null
+  bool streaming = false;  ///< store: what is written is not read again soon
   // store, prefetch
   const Buffer* buffer = nullptr;
   Ex index = nullptr;
@@ -93,6 +94,9 @@ class Builder {
   void loop(Ex extent, const std::function<void(Ex index)>& body);  ///< serial
   void condition(Ex condition, const std::function<void()>& body);
   void store(const Buffer* buffer, Ex index, Ex value, Ex predicate = nullptr);
+  /// A store of what is not read again soon: whole cache lines go past the caches where the machine
+  /// can. Other threads see them once the phase has ended.
+  void stream(const Buffer* buffer, Ex index, Ex value, Ex predicate = nullptr);
   /// Asks for the memory of an element, or of all lanes' neighbouring ones, ahead of its use; of a
   /// writable buffer in order to write it. `index` may be out of range. Changes no value.
   void prefetch(const Buffer* buffer, Ex index);

@@ -316,8 +316,8 @@ class KernelPrinter {
         const std::string index = expression(s.index);
         const std::string predicate =
             s.predicate ? fmt::format(" if {}", expression(s.predicate)) : std::string();
-        out_ += fmt::format("{}{}[{}] = {}{}\n", indent_, expressions_.buffer(s.buffer), index,
-                            value, predicate);
+        out_ += fmt::format("{}{}{}[{}] = {}{}\n", indent_, s.streaming ? "stream " : "",
+                            expressions_.buffer(s.buffer), index, value, predicate);
         break;
       }
       case StatementKind::let: {

@@ -361,7 +361,7 @@ void ConvolutionPasses::inverse(std::size_t level, const Signal& signal, Ex base
 }
 
 void ConvolutionPasses::descend(std::size_t level, const std::vector<Signal>& signals,
-                                const Middle& middle, Ex base) {
+                                const Middle& middle, Ex base, Ex position, const Ahead& ahead) {
   if (level < last()) {
     if (level > 0) {
       for (const Signal& signal : signals) {
@@ -369,7 +369,8 @@ void ConvolutionPasses::descend(std::size_t level, const std::vector<Signal>& si
       }
     }
     b_.loop(radix(level), Role::serial, 1, [&](Ex k) {
-      descend(level + 1, signals, middle, a_.add(base, a_.mul(k, a_.integer(pitch_[level + 1]))));
+      descend(level + 1, signals, middle, a_.add(base, a_.mul(k, a_.integer(pitch_[level + 1]))),
+              a_.add(position, a_.mul(k, a_.integer(size_[level + 1]))), ahead);
     });
     if (level > 0) {
       for (const Signal& signal : signals) {
@@ -379,6 +380,7 @@ void ConvolutionPasses::descend(std::size_t level, const std::vector<Signal>& si
     return;
   }
   const std::int64_t r = radix(level);
+  for (std::int64_t q = 0; ahead && q < r; ++q) ahead(a_.add(position, a_.integer(q)));
   std::vector<std::vector<ComplexEx>> values;
   for (const Signal& signal : signals) {
     std::vector<ComplexEx> x(static_cast<std::size_t>(r));
@@ -400,13 +402,14 @@ void ConvolutionPasses::descend(std::size_t level, const std::vector<Signal>& si
   }
 }
 
-void ConvolutionPasses::run(const std::vector<Signal>& signals, const Middle& middle, Ex lane) {
+void ConvolutionPasses::run(const std::vector<Signal>& signals, const Middle& middle, Ex lane,
+                            const Ahead& ahead) {
   lane_ = lane;
   const Ex base = a_.integer(0);
   for (const Signal& signal : signals) {
     if (signal.read) first_pass(signal);
   }
-  descend(0, signals, middle, base);
+  descend(0, signals, middle, base, base, ahead);
   for (const Signal& signal : signals) {
     if (signal.write) last_pass(signal);
   }

@@ -62,6 +62,8 @@ class ConvolutionPasses {
   /// `first` + i.
   using Middle = std::function<void(Ex first, std::vector<std::vector<ComplexEx>>& values)>;
 
+  using Ahead = std::function<void(Ex position)>;
+
   ConvolutionPasses(loop::Builder& builder, const ConvolutionPlan& plan, int width);
 
   /// Elements of a line's scratch (for all lanes).
@@ -71,7 +73,10 @@ class ConvolutionPasses {
   Ex element(Ex slot, int part, Ex lane);
 
   /// All passes of some signals; to be called in the body of a vector loop over `lane`.
-  void run(const std::vector<Signal>& signals, const Middle& middle, Ex lane);
+  /// Between the first and the last pass `ahead`, where given, is called once for each point, to
+  /// ask for memory that is wanted later.
+  void run(const std::vector<Signal>& signals, const Middle& middle, Ex lane,
+           const Ahead& ahead = nullptr);
 
  private:
   std::size_t last() const { return plan_.radices.size() - 1; }
@@ -90,8 +95,8 @@ class ConvolutionPasses {
   void last_pass(const Signal& signal);
   void forward(std::size_t level, const Signal& signal, Ex base);
   void inverse(std::size_t level, const Signal& signal, Ex base);
-  void descend(std::size_t level, const std::vector<Signal>& signals, const Middle& middle,
-               Ex base);
+  void descend(std::size_t level, const std::vector<Signal>& signals, const Middle& middle, Ex base,
+               Ex position, const Ahead& ahead);
 
   loop::Builder& b_;
   loop::Arena& a_;

@@ -116,11 +116,15 @@ Element GroupEmitter::operand_if(const Node& node, std::size_t operand, std::spa
   return value(node.operands[operand], index, both);
 }
 
-void GroupEmitter::store(Value output, Ex position, Element element, Ex predicate) {
+void GroupEmitter::store(Value output, Ex position, Element element, Ex predicate, bool streaming) {
   const loop::Buffer* buffer = output_buffer(output);
   loop::Arena& a = arena();
   if (!is_complex(output.dtype())) {
-    builder_.store(buffer, position, element.re, predicate);
+    if (streaming) {
+      builder_.stream(buffer, position, element.re, predicate);
+    } else {
+      builder_.store(buffer, position, element.re, predicate);
+    }
     return;
   }
   const Ex re = a.mul(position, a.integer(2));
@@ -156,7 +160,7 @@ void GroupEmitter::prefetch(Value value, std::span<const Ex> index) {
   prefetch_loads(element.im, seen);
 }
 
-void GroupEmitter::prefetch_outputs(std::span<const Ex> index, const Shape& shape) {
+void GroupEmitter::prefetch_epilogue(std::span<const Ex> index, const Shape& shape) {
   loop::Arena& a = arena();
   reset();
   if (group_.anchor != nullptr) {
@@ -175,13 +179,21 @@ void GroupEmitter::prefetch_outputs(std::span<const Ex> index, const Shape& shap
     const Element element = value(output, own);
     prefetch_loads(element.re, seen);
     prefetch_loads(element.im, seen);
-    builder_.prefetch(output_buffer(output),
-                      is_complex(output.dtype()) ? a.mul(position, a.integer(2)) : position);
   }
   reset();
 }
 
-void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape) {
+void GroupEmitter::prefetch_outputs(std::span<const Ex> index, const Shape& shape) {
+  loop::Arena& a = arena();
+  const Ex position = a.linearize(index, shape);
+  for (Value output : group_.outputs) {
+    if (output.index > 0) continue;
+    builder_.prefetch(output_buffer(output),
+                      is_complex(output.dtype()) ? a.mul(position, a.integer(2)) : position);
+  }
+}
+
+void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape, bool streaming) {
   loop::Arena& a = arena();
   const Ex position = a.linearize(index, shape);
   // All values before all stores: an output may share memory with an input that is read here.
@@ -198,7 +210,7 @@ void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape) 
     elements.push_back(element);
   }
   for (std::size_t i = 0; i < elements.size(); ++i) {
-    store(outputs[i], position, elements[i]);
+    store(outputs[i], position, elements[i], nullptr, streaming);
   }
 }
 

@@ -40,13 +40,16 @@ class GroupEmitter final : public ops::Lowering {
 
   bool is_output(ir::Value value) const;
   void store(ir::Value output, loop::Ex position, ops::Element element,
-             loop::Ex predicate = nullptr);
+             loop::Ex predicate = nullptr, bool streaming = false);
   /// Stores every output of the group at a row-major position of the (common) index space; `index`
   /// is the index in `shape`. An anchor's further results have shapes of their own, and are left to
   /// its schedule.
-  void store_outputs(std::span<const loop::Ex> index, const Shape& shape);
-  /// Asks for the memory that value() would read, and store_outputs() read and write.
+  /// `streaming`: none of them is read again soon.
+  void store_outputs(std::span<const loop::Ex> index, const Shape& shape, bool streaming = false);
+  /// Asks for the memory that value() would read, that store_outputs() would read beside the
+  /// anchor's result, and that it would write.
   void prefetch(ir::Value value, std::span<const loop::Ex> index);
+  void prefetch_epilogue(std::span<const loop::Ex> index, const Shape& shape);
   void prefetch_outputs(std::span<const loop::Ex> index, const Shape& shape);
   const loop::Buffer* input_buffer(ir::Value value) const;
   const loop::Buffer* output_buffer(ir::Value value) const;

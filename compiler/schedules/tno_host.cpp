@@ -38,6 +38,17 @@ struct Extents {
   }
 };
 
+/// Whether a kernel moves more than a core's share of the outermost cache: what it writes is not
+/// there any more when it is read again.
+bool exceeds_caches(const Group& group) {
+  constexpr std::int64_t share_bytes = std::int64_t{8} << 20;
+  std::int64_t bytes = 0;
+  for (const std::vector<Value>* values : {&group.inputs, &group.outputs}) {
+    for (const Value value : *values) bytes += value.type().bytes();
+  }
+  return bytes > share_bytes;
+}
+
 bool is_coefficient_gradient(const Node& node) { return node.is("tno_gradient_t"); }
 
 Extents extents_of(const Node& node) {
@@ -61,7 +72,8 @@ class TnoKernel {
         // t looks both ways these are not among the n that are wanted, n - 1 and after.
         plan_(plan_convolution(e_.n)),
         length_(plan_.length),
-        passes_(b_, plan_, width_) {}
+        passes_(b_, plan_, width_),
+        streaming_(exceeds_caches(emitter.group())) {}
 
   /// tno: of x and t; tno_gradient_x: of g in reverse and t.
   void convolution() {
@@ -87,7 +99,11 @@ class TnoKernel {
               values[0][q] = here(multiply(a_, values[0][q], fetch(spectrum, slot, q, lane)));
             }
           };
-          passes_.run({line}, middle, lane);
+          passes_.run({line}, middle, lane, [&](Ex position) {
+            if (!streaming_) return;
+            prefetch_epilogue(sequence, position);
+            prefetch_next({0}, at[0], at[1], row, lane, position);
+          });
         });
       });
     });
@@ -136,7 +152,11 @@ class TnoKernel {
           const Signal x = read_sequence(0, x_scratch, {line, channel, false});
           Signal g = read_sequence(gradient, g_scratch, {line, channel, true});
           if (both) write_sequence(g, {line, channel, true});
-          passes_.run({x, g}, middle, lane);
+          passes_.run({x, g}, middle, lane, [&](Ex position) {
+            if (!streaming_) return;
+            if (both) prefetch_epilogue({line, channel, true}, position);
+            prefetch_next({0, gradient}, at[0], at[1], row, lane, position);
+          });
         });
       });
     });
@@ -232,6 +252,25 @@ class TnoKernel {
     return reverse ? a_.sub(a_.integer(e_.n - 1), position) : position;
   }
 
+  /// Asks for a position of the row that comes next.
+  void prefetch_next(const std::vector<std::size_t>& operands, Ex group, Ex strip, Ex row, Ex lane,
+                     Ex position) {
+    const Shape order{e_.groups, strips_, e_.batch};
+    const std::vector<Ex> now{group, strip, row};
+    const Ex next = a_.add(a_.linearize(now, order), a_.integer(1));
+    const std::vector<Ex> at = a_.delinearize(next, order);
+    const Ex line = a_.add(a_.mul(at[2], a_.integer(e_.groups)), at[0]);
+    const Ex channel = a_.add(a_.mul(at[1], a_.integer(width_)), lane);
+    for (const std::size_t operand : operands) {
+      emitter_.prefetch(node_.operands[operand], index_in(e_.x_leading, line, position, channel));
+    }
+  }
+
+  void prefetch_epilogue(Sequence of, Ex position) {
+    emitter_.prefetch_epilogue(index_in(e_.x_leading, of.row, position, of.channel),
+                               node_.results[0].shape);
+  }
+
   Signal read_sequence(std::size_t operand, const loop::Buffer* scratch, Sequence from) {
     Signal signal;
     signal.scratch = scratch;
@@ -257,15 +296,16 @@ class TnoKernel {
       emitter_.bind({const_cast<Node*>(&node_), 0}, {value, nullptr});
       emitter_.store_outputs(
           index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel),
-          node_.results[0].shape);
+          node_.results[0].shape, streaming_);
     };
     if (e_.causal) {
       signal.wanted = e_.n;
       signal.real_part = true;
       signal.ahead_of_write = [=, this](Ex position) {
-        emitter_.prefetch_outputs(
-            index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel),
-            node_.results[0].shape);
+        const auto index =
+            index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel);
+        emitter_.prefetch_epilogue(index, node_.results[0].shape);
+        if (!streaming_) emitter_.prefetch_outputs(index, node_.results[0].shape);
       };
       signal.write = [=](Ex position, const ComplexEx& value) { write(position, value.re); };
       return;
@@ -362,6 +402,7 @@ class TnoKernel {
   ConvolutionPlan plan_;
   std::int64_t length_;
   ConvolutionPasses passes_;
+  bool streaming_;
   const loop::Buffer* workspace_ = nullptr;  ///< spectra of t, then sums over parts of the batch
 };
 

@@ -165,6 +165,10 @@ INSTANTIATE_TEST_SUITE_P(Long, Tno,
                                          Case{{2}, 0, 300, 16, true, DType::bf16},
                                          Case{{2}, 0, 96, 5, false, DType::f16},
                                          Case{{2}, 0, 1100, 16, true}));
+// More than caches hold: results are streamed to memory.
+INSTANTIATE_TEST_SUITE_P(Wide, Tno,
+                         testing::Values(Case{{560}, 0, 16, 64, true},
+                                         Case{{560}, 0, 16, 64, false}));
 
 TEST(TnoFusion, TheGatedOperatorIsOneKernel) {
   const Case c{{4}, 0, 128, 32, true};

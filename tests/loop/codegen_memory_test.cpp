@@ -55,6 +55,30 @@ TEST(Memory, StridesAndOffsets) {
   }
 }
 
+TEST(Memory, WholeLinesAreStreamedPastTheCaches) {
+  for (const std::int64_t pitch : {48, 40}) {
+    Kernel kernel;
+    auto& arena = kernel.arena;
+    const auto* x = kernel.argument("x", DType::f32, 5 * pitch, false);
+    const auto* out = kernel.argument("out", DType::f32, 5 * pitch, true);
+    Builder builder(kernel);
+    builder.phase(5, [&](Ex block) {
+      builder.loop(pitch, Role::vector, 16, [&](Ex i) {
+        const Ex position = arena.add(arena.mul(block, arena.integer(pitch)), i);
+        builder.stream(out, position, arena.neg(arena.load(x, position)));
+      });
+    });
+    expect_same(kernel);
+    compiler::CodegenOptions options;
+    options.llvm_ir = true;
+    const std::string code =
+        compiler::generate_host(kernel, "k", compiler::host_target(), options).llvm_ir;
+    // Rows of 40 elements do not start at lines.
+    EXPECT_EQ(contains(code, "!nontemporal"), pitch == 48) << code;
+    EXPECT_TRUE(contains(print(kernel), "stream out")) << print(kernel);
+  }
+}
+
 TEST(Memory, ComplexPairsBecomeWideAccesses) {
   for (const std::int64_t extent : extents) {
     Kernel kernel;
