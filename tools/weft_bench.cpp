@@ -33,6 +33,8 @@ constexpr std::array benchmarks{
               bench::sigmoid_mlp},
     Benchmark{"tno", "the causal Toeplitz operator with its gate, beside pipelines of FFTW",
               bench::tno},
+    Benchmark{"fft", "Fourier transforms, complex and real, along either axis, beside FFTW",
+              bench::fft},
     Benchmark{"short_transformer",
               "a small encoder beside PyTorch: from the model to 3000 steps, us a step",
               bench::short_transformer},

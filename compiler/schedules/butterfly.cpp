@@ -1,6 +1,8 @@
 #include "compiler/schedules/butterfly.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numbers>
 
 namespace weft::compiler {
@@ -177,22 +179,44 @@ std::vector<ComplexEx> butterfly(Arena& a, const std::vector<ComplexEx>& x, bool
   return Butterfly(a, inverse, builder).transform(x);
 }
 
-std::vector<std::int64_t> radices(std::int64_t n) {
-  std::vector<std::int64_t> out;
-  for (std::int64_t r : {8, 4, 2, 3, 5, 7, 11, 13}) {
-    while (n % r == 0 && n > 1) {
-      out.push_back(r);
-      n /= r;
+// Whichever of additions, products and stores takes longest. A core starts one vector of additions
+// and one of products a cycle, and stores one every other cycle.
+double butterfly_cycles(std::int64_t radix) {
+  static const std::vector<double> table = [] {
+    std::vector<double> cycles;
+    for (std::int64_t r = 0; r <= largest_butterfly; ++r) {
+      if (r < 2) {
+        cycles.push_back(0);
+        continue;
+      }
+      loop::Kernel kernel;
+      loop::Builder builder(kernel);
+      builder.phase(1, [&](Ex) {
+        std::vector<ComplexEx> x;
+        for (std::int64_t i = 0; i < r; ++i) {
+          x.push_back({kernel.arena.variable(Scalar::f32), kernel.arena.variable(Scalar::f32)});
+        }
+        butterfly(kernel.arena, x, false, &builder);
+      });
+      // Each sum is a statement; products that were not joined with one are operands of it.
+      double sums = 0;
+      double products = 0;
+      const std::function<void(Ex)> count = [&](Ex e) {
+        if (e == nullptr) return;
+        if (e->kind == loop::ExprKind::fma) products += 1;
+        if (e->kind == loop::ExprKind::binary) {
+          (static_cast<loop::Binary>(e->code) == loop::Binary::multiply ? products : sums) += 1;
+        }
+        for (Ex argument : e->arguments) count(argument);
+      };
+      for (const loop::Statement& statement : kernel.statements) count(statement.value);
+      const auto points = static_cast<double>(r);
+      const double turned = products + 4 * (points - 1);
+      cycles.push_back(std::max({sums, turned, 0.6 * (sums + turned), 4 * points}) / points);
     }
-  }
-  for (std::int64_t f = 17; f * f <= n; f += 2) {
-    while (n % f == 0) {
-      out.push_back(f);
-      n /= f;
-    }
-  }
-  if (n > 1) out.push_back(n);
-  return out;
+    return cycles;
+  }();
+  return table[static_cast<std::size_t>(radix)];
 }
 
 }  // namespace weft::compiler

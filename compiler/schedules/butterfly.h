@@ -27,8 +27,11 @@ ComplexEx conjugate(loop::Arena& arena, const ComplexEx& x);
 std::vector<ComplexEx> butterfly(loop::Arena& arena, const std::vector<ComplexEx>& x, bool inverse,
                                  loop::Builder* builder = nullptr);
 
-/// The radices of a transform's passes, in order: 8s, then what is left, smallest last. Their
-/// product is n.
-std::vector<std::int64_t> radices(std::int64_t n);
+/// Lengths up to this one run as one butterfly in registers.
+inline constexpr std::int64_t largest_butterfly = 16;
+
+/// Estimated cycles a point of a butterfly of up to largest_butterfly points in vectors, with its
+/// turns and stores.
+double butterfly_cycles(std::int64_t points);
 
 }  // namespace weft::compiler

@@ -21,46 +21,6 @@ constexpr std::int64_t candidates[] = {2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 1
 /// The last butterfly holds a spectrum beside its points.
 constexpr std::int64_t largest_last = 8;
 
-/// Cycles a point of a butterfly: whichever of additions, products and stores takes longest. A core
-/// starts one vector of additions and one of products a cycle, and stores one every other cycle.
-double butterfly_cycles(std::int64_t radix) {
-  static const std::vector<double> table = [] {
-    std::vector<double> cycles;
-    for (std::int64_t r = 0; r <= 16; ++r) {
-      if (r < 2) {
-        cycles.push_back(0);
-        continue;
-      }
-      loop::Kernel kernel;
-      loop::Builder builder(kernel);
-      builder.phase(1, [&](Ex) {
-        std::vector<ComplexEx> x;
-        for (std::int64_t i = 0; i < r; ++i) {
-          x.push_back({kernel.arena.variable(Scalar::f32), kernel.arena.variable(Scalar::f32)});
-        }
-        butterfly(kernel.arena, x, false, &builder);
-      });
-      // Each sum is a statement; products that were not joined with one are operands of it.
-      double sums = 0;
-      double products = 0;
-      const std::function<void(Ex)> count = [&](Ex e) {
-        if (e == nullptr) return;
-        if (e->kind == loop::ExprKind::fma) products += 1;
-        if (e->kind == loop::ExprKind::binary) {
-          (static_cast<loop::Binary>(e->code) == loop::Binary::multiply ? products : sums) += 1;
-        }
-        for (Ex argument : e->arguments) count(argument);
-      };
-      for (const loop::Statement& statement : kernel.statements) count(statement.value);
-      const auto points = static_cast<double>(r);
-      const double turned = products + 4 * (points - 1);
-      cycles.push_back(std::max({sums, turned, 0.6 * (sums + turned), 4 * points}) / points);
-    }
-    return cycles;
-  }();
-  return table[static_cast<std::size_t>(radix)];
-}
-
 /// Cycles a point of one forward and one inverse pass whose blocks have `points`.
 double pass_cycles(std::int64_t radix, std::int64_t points, bool first) {
   constexpr std::int64_t inner_cache = 224;   // points of a line in 16 lanes

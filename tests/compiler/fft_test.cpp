@@ -56,9 +56,10 @@ TEST_P(Lengths, AlongTheLastAxisPadded) {
             tolerance(padded));
 }
 
-INSTANTIATE_TEST_SUITE_P(Fft, Lengths,
-                         testing::Values(1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 16, 17, 30, 34, 61, 64,
-                                         97, 128, 169, 210, 289, 1000));
+INSTANTIATE_TEST_SUITE_P(Short, Lengths, testing::Range<std::int64_t>(1, 131));
+INSTANTIATE_TEST_SUITE_P(Long, Lengths,
+                         testing::Values(169, 210, 256, 257, 289, 514, 1000, 1009, 1024, 2047, 2048,
+                                         2 * 509, 3 * 1009, 4099));
 
 }  // namespace
 }  // namespace weft::compiler

@@ -47,6 +47,7 @@ struct Benchmark {
 void gemm(const Settings& settings, const Report& report);
 void attention(const Settings& settings, const Report& report);
 void tno(const Settings& settings, const Report& report);
+void fft(const Settings& settings, const Report& report);
 void sigmoid_mlp(const Settings& settings, const Report& report);
 void short_transformer(const Settings& settings, const Report& report);
 void language_models(const Settings& settings, const Report& report);

@@ -1,0 +1,146 @@
+#include <fmt/format.h>
+#include <weft/weft.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <complex>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tools/bench/bench.h"
+#include "tools/bench/fftw_convolution.h"
+#include "tools/bench/fftw_transform.h"
+#include "tools/bench/measure.h"
+
+/// Fourier transforms, complex and real, along the innermost axis and along the one before, beside
+/// FFTW.
+namespace weft::bench {
+namespace {
+
+using Kind = FftwTransform::Kind;
+using Sizes = FftwTransform::Sizes;
+
+constexpr std::array<std::int64_t, 10> lengths = {64,   256,  1000, 1024,  2047,
+                                                  2048, 4096, 4099, 16384, 65536};
+constexpr std::int64_t channels = 64;
+/// Points of a case: operand and result together leave the second cache, and mostly fit the last.
+constexpr std::int64_t case_points = std::int64_t{1} << 18;
+
+std::vector<float> noise(std::size_t elements) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<float> values(elements);
+  std::generate(values.begin(), values.end(), [&] { return uniform(random); });
+  return values;
+}
+
+/// A state's numbers; of a complex one, re and im in turn.
+std::span<float> parts(State& state, const std::string& name, bool complex) {
+  if (!complex) return state.data<float>(name);
+  const std::span<std::complex<float>> values = state.data<std::complex<float>>(name);
+  return {reinterpret_cast<float*>(values.data()), 2 * values.size()};
+}
+
+Executable program(State& state, Kind kind, const Sizes& sizes, int threads) {
+  const std::int64_t bins = sizes.n / 2 + 1;
+  const Shape points{sizes.b, sizes.n, sizes.d};
+  const Shape half{sizes.b, bins, sizes.d};
+  const Program traced = trace(
+      state,
+      [&] {
+        if (kind == Kind::complex) {
+          const Tensor x = weft::state("x", points, DType::c64);
+          assign(weft::state("y", points, DType::c64), fft(x, 1));
+        } else if (kind == Kind::from_real) {
+          const Tensor x = weft::state("x", points);
+          assign(weft::state("y", half, DType::c64), rfft(x, 1));
+        } else {
+          const Tensor x = weft::state("x", half, DType::c64);
+          assign(weft::state("y", points), irfft(x, 1, sizes.n));
+        }
+      },
+      "fft");
+  CompileOptions options;
+  options.threads = threads;
+  options.cache = false;
+  return traced.compile(options);
+}
+
+/// Throws where two results differ by more than rounding explains.
+void check(const std::string& name, std::span<const float> ours, std::span<const float> theirs,
+           double scale, std::int64_t n) {
+  double error = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    const double difference = ours[i] - scale * static_cast<double>(theirs[i]);
+    error += difference * difference;
+    norm += static_cast<double>(ours[i]) * ours[i];
+  }
+  const double bound = 0x1p-24 * 16 * std::log2(static_cast<double>(n) + 2);
+  if (!(std::sqrt(error) <= bound * std::sqrt(norm))) {
+    throw Error(fmt::format("fft: {} differs from FFTW's by {:.3g}, {:.3g} is allowed", name,
+                            std::sqrt(error / norm), bound));
+  }
+}
+
+void run_case(Kind kind, const Sizes& sizes, const std::string& name, const Settings& settings,
+              const Report& report) {
+  State state;
+  const auto start = std::chrono::steady_clock::now();
+  Executable executable = program(state, kind, sizes, settings.threads);
+  const double compiled =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const std::span<float> x = parts(state, "x", kind != Kind::from_real);
+  const std::span<float> y = parts(state, "y", kind != Kind::to_real);
+  const std::vector<float> values = noise(x.size());
+  std::vector<Work> works = {timed([&](std::int64_t count) { executable.run(0, count); })};
+#ifdef WEFT_WITH_FFTW
+  std::vector<float> operand(x.size());
+  std::vector<float> result(y.size());
+  FftwTransform peer(kind, sizes, operand.data(), result.data(), settings.threads);
+  std::copy(values.begin(), values.end(), operand.begin());
+  works.push_back(timed([&](std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) peer.run();
+  }));
+#endif
+  std::copy(values.begin(), values.end(), x.begin());
+  executable.run();
+#ifdef WEFT_WITH_FFTW
+  peer.run();
+  // FFTW does not scale, and takes the imaginary parts of real bins for zero as well.
+  check(name, y, result, kind == Kind::to_real ? 1 / static_cast<double>(sizes.n) : 1, sizes.n);
+#endif
+  const Comparison comparison =
+      compare(works, settings.seconds / (11.0 * static_cast<double>(works.size())));
+  Row row{"fft", name, "transform", 1e3 * comparison.timings[0].median, "ms", {}, {}};
+  if (works.size() > 1) {
+    row.peer = PeerValue{FftwConvolution::version(), 1e3 * comparison.timings[1].median};
+    row.ratio = comparison.ratio(1);
+  }
+  report(row);
+  report({"fft", name, "compile", 1e3 * compiled, "ms", {}, {}});
+}
+
+}  // namespace
+
+void fft(const Settings& settings, const Report& report) {
+  for (const Kind kind : {Kind::complex, Kind::from_real, Kind::to_real}) {
+    const char* const text = kind == Kind::complex     ? "c2c"
+                             : kind == Kind::from_real ? "r2c"
+                                                       : "c2r";
+    for (const std::int64_t d : {channels, std::int64_t{1}}) {
+      for (const std::int64_t n : lengths) {
+        const Sizes sizes{std::max<std::int64_t>(2, case_points / (n * d)), n, d};
+        const std::string name =
+            fmt::format("{} {} {}x{}x{}", text, d > 1 ? "channels" : "innermost", sizes.b, n, d);
+        if (settings.wants(name)) run_case(kind, sizes, name, settings, report);
+      }
+    }
+  }
+}
+
+}  // namespace weft::bench
