@@ -8,6 +8,15 @@ namespace {
 /// Bytes of a block's rows: they stay in a second-level cache of 1 MiB while strips of columns
 /// pass.
 constexpr std::int64_t rows_bytes = 384 << 10;
+/// Between steps of columns that are read in place.
+constexpr std::int64_t close_bytes = 2048;
+/// Tiles up to which columns are read in place where their steps lie close together.
+constexpr std::int64_t few_tiles = 64;
+/// Bytes of columns that a block packs at a time.
+constexpr std::int64_t columns_bytes = 128 << 10;
+/// Strips up to which a tile of rows is copied as it is: with more, putting steps side by side
+/// pays.
+constexpr std::int64_t few_strips = 4;
 /// Bytes of partial sums between chunks of the contracted axis.
 constexpr std::int64_t sums_bytes = 256 << 10;
 /// Contracted extent of a panel: a strip of f32 is then 256 KiB.
@@ -17,6 +26,13 @@ constexpr std::int64_t enough_blocks = 24;
 /// A block has this many tiles of rows where there are as many: each strip of columns comes from
 /// the third-level cache once a block.
 constexpr std::int64_t least_tiles = 4;
+/// And so many strips: it packs or reads its rows once for them.
+constexpr std::int64_t least_strips = 2;
+/// Where cutting rows and columns gives fewer blocks, the contracted axis is cut as well,
+constexpr std::int64_t few_blocks = 8;
+/// into at most so many parts, of so many steps at least: sums of a part are a store and a load.
+constexpr std::int64_t most_parts = 16;
+constexpr std::int64_t shortest_part = 512;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -36,10 +52,25 @@ int best_tile(std::int64_t rows, int limit, int vectors) {
   return best;
 }
 
+/// What is true of all of them.
+OperandLayout common_layout(std::span<const OperandLayout> layouts) {
+  OperandLayout common = layouts[0];
+  for (const OperandLayout& layout : layouts) {
+    common.stored = common.stored && layout.stored;
+    common.plain = common.plain && layout.plain;
+    common.free_contiguous = common.free_contiguous && layout.free_contiguous;
+    common.depth_contiguous = common.depth_contiguous && layout.depth_contiguous;
+    if (layout.depth_stride != common.depth_stride) common.depth_stride = 0;
+  }
+  return common;
+}
+
 }  // namespace
 
-Blocking choose_blocking(const Product& p, const OperandLayout& rows, const OperandLayout& columns,
-                         const HostTarget& target, int products) {
+Blocking choose_blocking(const Product& p, const OperandLayout& rows,
+                         std::span<const OperandLayout> all_columns, const HostTarget& target) {
+  const auto products = static_cast<int>(all_columns.size());
+  const OperandLayout columns = common_layout(all_columns);
   const Type& type = p.node->results[0];
   const int lanes = target.vector_lanes(type.dtype);
   const std::int64_t element = type.dtype == DType::f64 ? 8 : 4;
@@ -59,43 +90,70 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows, const Oper
   const std::int64_t strips = divide_up(p.columns(), b.width);
   b.pairs = type.dtype == DType::bf16 && target.has("avx512bf16") && p.rows() > limit;
   b.steps = b.pairs ? divide_up(p.depth(), 2) : p.depth();
-  const std::int64_t chunks = std::max<std::int64_t>(divide_up(b.steps, longest_chunk), 1);
-  b.chunk = b.steps;
-  if (chunks > 1) b.chunk = divide_up(divide_up(b.steps, chunks), lanes) * lanes;
-
   // Broadcast loads of a tile walk along its rows. Rows that lie multiples of 4 KiB apart share one
   // set of the first-level cache (2 KiB: two sets, which is measured to do); other than that,
   // walking is as good as a panel, which pays off over several strips only.
-  const bool crowded = b.tile > 4 && rows.free_stride * element % 4096 == 0;
+  const bool crowded =
+      b.tile > 4 && rows.depth_contiguous && rows.free_stride * element % 4096 == 0;
   const bool direct_rows =
-      rows.plain && (strips <= 2 || (rows.depth_contiguous && !crowded) || p.depth() <= 4);
-  // A strip that few tiles read is not worth the copy.
-  const bool direct_columns = !b.pairs && columns.stored && columns.free_contiguous && tiles <= 2;
+      rows.plain && !crowded && (strips <= 2 || rows.depth_contiguous || p.depth() <= 4);
+  // A strip that few tiles read is not worth the copy, nor one whose steps lie close together.
+  const bool close = columns.plain && tiles <= few_tiles && columns.depth_stride > 0 &&
+                     columns.depth_stride * element <= close_bytes;
+  const bool direct_columns =
+      !b.pairs && columns.stored && columns.free_contiguous && (tiles <= 2 || close);
 
   const std::int64_t work =
       (p.rows() + load_work) * p.columns() * products * std::max<std::int64_t>(b.steps, 8);
   const std::int64_t batches = p.batches();
-  const std::int64_t wanted =
+  std::int64_t wanted =
       std::clamp<std::int64_t>(work * batches / product_block_work, 1, enough_blocks);
+  const std::int64_t blocks =
+      batches * divide_up(tiles, least_tiles) * divide_up(strips, least_strips);
+  if (blocks < std::min(wanted, few_blocks)) {
+    b.parts = std::clamp<std::int64_t>(b.steps / shortest_part, 1, std::min(wanted, most_parts));
+    wanted /= b.parts;
+  }
+  // Chunks of equal length, whole vectors but the last, the same number in each part.
+  const std::int64_t per_part = divide_up(std::max<std::int64_t>(b.steps, 1), b.parts);
+  b.chunks_per_part = divide_up(per_part, longest_chunk);
+  b.chunk = b.steps;
+  if (b.chunks_per_part * b.parts > 1) {
+    b.chunk = divide_up(divide_up(b.steps, b.chunks_per_part * b.parts), lanes) * lanes;
+    b.parts = divide_up(b.steps, b.chunk * b.chunks_per_part);
+  }
   const std::int64_t tile_bytes = std::max<std::int64_t>(b.chunk, 1) * b.tile * element;
   const std::int64_t most = std::max<std::int64_t>(rows_bytes / tile_bytes, 1);
-  const std::int64_t balanced = divide_up(tiles, divide_up(wanted, batches));
+  // Few rows: columns alone are cut, and each block packs its own.
+  const bool one_row_block = tiles <= most && batches * (strips / least_strips) >= wanted;
+  const std::int64_t balanced =
+      one_row_block ? tiles : divide_up(tiles, divide_up(wanted, batches));
   b.tiles_per_block =
       std::min({tiles, most, std::max<std::int64_t>(balanced, std::min(most, least_tiles))});
   b.tiles_per_block = divide_up(tiles, divide_up(tiles, b.tiles_per_block));
   const std::int64_t row_blocks = divide_up(tiles, b.tiles_per_block);
-  const std::int64_t column_blocks = std::min(strips, divide_up(wanted, batches * row_blocks));
+  const std::int64_t column_blocks = std::clamp<std::int64_t>(
+      (wanted + batches * row_blocks / 2) / (batches * row_blocks), 1, strips);
   b.strips_per_block = divide_up(strips, column_blocks);
-  if (chunks > 1) {
+  const bool local_columns = !direct_columns && row_blocks == 1;
+  if (local_columns && columns.free_contiguous) {
+    // Packed together, so that pages and lines of memory are read in long pieces.
+    const std::int64_t strip_bytes =
+        std::max<std::int64_t>(b.chunk, 1) * b.width * products * element;
+    b.strips_per_block =
+        std::clamp<std::int64_t>(columns_bytes / strip_bytes, 1, b.strips_per_block);
+  }
+  if (b.chunks_per_part > 1) {
     const std::int64_t strip_bytes = b.tiles_per_block * b.tile * b.width * products * element;
     b.strips_per_block = std::clamp<std::int64_t>(sums_bytes / strip_bytes, 1, b.strips_per_block);
   }
-  if (row_blocks == 1 && b.strips_per_block == strips) {
+  if (b.parts == 1 && row_blocks == 1 && b.strips_per_block == strips) {
     b.batches_per_block =
         std::clamp<std::int64_t>(product_block_work / std::max<std::int64_t>(work, 1), 1, batches);
   }
   if (!direct_rows) b.rows = b.strips_per_block == strips ? Place::local : Place::shared;
-  if (!direct_columns) b.columns = row_blocks == 1 ? Place::local : Place::shared;
+  if (!direct_columns) b.columns = local_columns ? Place::local : Place::shared;
+  b.rows_along = rows.depth_contiguous && !rows.free_contiguous && strips <= few_strips;
   return b;
 }
 

@@ -13,7 +13,9 @@ using loop::Ex;
 using loop::Role;
 
 /// The index space of one operand's free axis, in panels of `size`: tiles of rows, strips of
-/// columns. A panel holds, for each step of the contracted axis, `size` neighbours of each product.
+/// columns. A panel holds, for each step of the contracted axis, `size` neighbours of each product;
+/// or, where `along`, the steps of each row in a line: a copy of rows that lie along the axis,
+/// which are then not so far apart that they share a cache's sets.
 struct Panels {
   bool columns;
   std::int64_t total;  ///< rows or columns
@@ -21,6 +23,8 @@ struct Panels {
   std::int64_t per_block;
   std::vector<OperandLayout> layouts;  ///< of each product's operand; rows are of all of them
   Place place;
+  bool along = false;       ///< of rows only
+  std::int64_t length = 0;  ///< steps that a panel has room for
   const loop::Buffer* buffer = nullptr;
   std::int64_t offset = 0;  ///< of the panels in the buffer
 
@@ -28,6 +32,15 @@ struct Panels {
   std::size_t products() const { return layouts.size(); }
   /// Values of a panel at one step.
   std::int64_t step_values() const { return size * static_cast<std::int64_t>(products()); }
+  std::int64_t room() const { return step_values() * length; }
+  std::int64_t step_stride() const { return along ? 1 : step_values(); }
+  std::int64_t free_stride() const { return along ? length : 1; }
+  /// Whether a block packs its panels one after the other: strips that are transposed.
+  bool one_at_a_time() const {
+    return columns && !std::all_of(layouts.begin(), layouts.end(), [](const OperandLayout& layout) {
+             return layout.free_contiguous;
+           });
+  }
 };
 
 class Tiled {
@@ -48,38 +61,64 @@ class Tiled {
       own.swapped = p_.swapped;
       columns.push_back(operand_layout(emitter.group(), own, true));
     }
-    blocking_ = choose_blocking(p_, rows, columns[0], target, static_cast<int>(columns.size()));
-    // The other operand may have to be packed for its own layout.
-    if (columns.size() > 1 && blocking_.columns == Place::direct) blocking_.columns = Place::local;
+    blocking_ = choose_blocking(p_, rows, columns, target);
     if (blocking_.pairs) storage_ = DType::i32;
     // The last step of an odd number of pairs has one value only.
     whole_steps_ = blocking_.pairs ? p_.depth() / 2 : p_.depth();
     rows_ = {false, p_.rows(), blocking_.tile, blocking_.tiles_per_block, {rows}, blocking_.rows};
     columns_ = {true,    p_.columns(),     blocking_.width, blocking_.strips_per_block,
                 columns, blocking_.columns};
+    rows_.along = blocking_.rows_along;
+    for (Panels* panels : {&rows_, &columns_}) {
+      panels->length = panels->place == Place::shared ? blocking_.steps : blocking_.chunk;
+      // An odd number of cache lines: rows begin in different sets.
+      if (panels->along) panels->length = divide_up(panels->length, 32) * 32 + 16;
+    }
   }
 
   void run() {
     make_buffers();
     if (rows_.place == Place::shared || columns_.place == Place::shared) pack_shared();
     const std::int64_t batches = p_.batches();
-    const Shape grid{divide_up(batches, blocking_.batches_per_block),
+    const Shape grid{divide_up(batches, blocking_.batches_per_block), blocking_.parts,
                      divide_up(rows_.count(), rows_.per_block),
                      divide_up(columns_.count(), columns_.per_block)};
     b_.phase(grid.elements(), [&](Ex block) {
       const std::vector<Ex> at = a_.delinearize(block, grid);
       for_part(at[0], blocking_.batches_per_block, batches,
-               [&](Ex batch) { this->block(batch, at[1], at[2]); });
+               [&](Ex batch) { this->block({batch, at[1], at[2], at[3]}); });
     });
+    if (blocking_.parts > 1) add_parts();
   }
 
  private:
   using PanelBody = std::function<void(Ex panel, Ex local, std::int64_t count)>;
 
+  /// What a block computes: numbers of parts.
+  struct BlockIndex {
+    Ex batch, depth, rows, columns;
+  };
+  /// A chunk of the contracted axis.
+  struct Chunk {
+    Ex begin, extent;
+    Ex resumes;  ///< whether sums go on from another chunk's; null: no
+    Ex ends;     ///< whether they are complete with this one; null: yes
+    Ex depth_part;
+  };
+
   static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
   std::int64_t chunks() const {
     return blocking_.steps == 0 ? 1 : divide_up(blocking_.steps, blocking_.chunk);
+  }
+
+  /// Whether the next tile's rows are asked for while a tile is computed: they come at the pace of
+  /// the multiplications, where walking along many rows at once leaves the machine's own
+  /// prefetching behind.
+  bool prefetches_rows() const {
+    const OperandLayout& layout = rows_.layouts[0];
+    return rows_.place == Place::direct && layout.depth_contiguous &&
+           layout.free_stride == p_.depth() && chunks() == 1 && rows_.count() > 1;
   }
 
   void make_buffers() {
@@ -88,25 +127,25 @@ class Tiled {
     for (Panels* panels : {&rows_, &columns_}) {
       if (panels->place == Place::shared) {
         panels->offset = shared;
-        shared +=
-            divide_up(p_.batches() * panels->count() * panels->step_values() * blocking_.steps,
-                      line) *
-            line;
+        shared += divide_up(p_.batches() * panels->count() * panels->room(), line) * line;
       } else if (panels->place == Place::local) {
-        // Strips are packed one at a time, all tiles of a block at once.
-        const std::int64_t count = panels->columns ? 1 : panels->per_block;
-        panels->buffer = b_.kernel().local(
-            panels->columns ? "columns" : "rows", storage_,
-            std::max<std::int64_t>(count * panels->step_values() * blocking_.chunk, 1));
+        const std::int64_t count = panels->one_at_a_time() ? 1 : panels->per_block;
+        panels->buffer = b_.kernel().local(panels->columns ? "columns" : "rows", storage_,
+                                           std::max<std::int64_t>(count * panels->room(), 1));
       }
+    }
+    if (blocking_.parts > 1) {
+      parts_offset_ = shared;
+      shared += blocking_.parts * part_values();
     }
     if (shared > 0) {
       const loop::Buffer* workspace = emitter_.workspace(storage_, shared);
       for (Panels* panels : {&rows_, &columns_}) {
         if (panels->place == Place::shared) panels->buffer = workspace;
       }
+      if (blocking_.parts > 1) parts_ = workspace;
     }
-    if (chunks() > 1) {
+    if (blocking_.chunks_per_part > 1) {
       sums_ = b_.kernel().local(
           "sums", blocking_.pairs ? DType::f32 : storage_,
           columns_.per_block * rows_.per_block * blocking_.tile * columns_.step_values());
@@ -197,12 +236,18 @@ class Tiled {
   /// Where a panel's values begin for one chunk, in elements.
   Ex panel_base(const Panels& panels, Ex batch, Ex panel, Ex local, Ex begin) {
     if (panels.place == Place::local) {
-      const Ex index = panels.columns ? a_.integer(0) : local;
-      return a_.mul(index, a_.integer(panels.step_values() * blocking_.chunk));
+      return a_.mul(panels.one_at_a_time() ? a_.integer(0) : local, a_.integer(panels.room()));
     }
     const Ex index = a_.add(a_.mul(batch, a_.integer(panels.count())), panel);
-    const Ex step = a_.add(a_.mul(index, a_.integer(blocking_.steps)), begin);
-    return a_.add(a_.integer(panels.offset), a_.mul(step, a_.integer(panels.step_values())));
+    const Ex to = a_.add(a_.mul(index, a_.integer(panels.room())),
+                         a_.mul(begin, a_.integer(panels.step_stride())));
+    return a_.add(a_.integer(panels.offset), to);
+  }
+
+  /// Of one value, from where its panel's begin.
+  Ex within_panel(const Panels& panels, Ex free, Ex step) {
+    return a_.add(a_.mul(step, a_.integer(panels.step_stride())),
+                  a_.mul(free, a_.integer(panels.free_stride())));
   }
 
   /// The same of one product's values.
@@ -249,8 +294,7 @@ class Tiled {
     b_.loop(count, Role::vector, width, [&](Ex lane) {
       const Ex value =
           fetch_step(panels, product, batch, a_.add(first, lane), a_.add(begin, step), whole);
-      const Ex to = a_.add(a_.mul(step, a_.integer(panels.step_values())), lane);
-      b_.store(panels.buffer, a_.add(base, to), value);
+      b_.store(panels.buffer, a_.add(base, within_panel(panels, lane, step)), value);
     });
   }
 
@@ -262,7 +306,6 @@ class Tiled {
     const auto group = [&](Ex from, std::int64_t steps) {
       b_.loop(steps, Role::vector, lanes_, [&](Ex lane) {
         const Ex step = a_.add(from, lane);
-        const Ex to = a_.add(base, a_.mul(step, a_.integer(panels.step_values())));
         // As many at a time as a vector register holds.
         for (std::int64_t start = 0; start < count; start += lanes_) {
           const std::int64_t stop = std::min<std::int64_t>(count, start + lanes_);
@@ -272,7 +315,7 @@ class Tiled {
                                                a_.add(begin, step))));
           }
           for (std::int64_t i = start; i < stop; ++i) {
-            b_.store(panels.buffer, a_.add(to, a_.integer(i)),
+            b_.store(panels.buffer, a_.add(base, within_panel(panels, a_.integer(i), step)),
                      values[static_cast<std::size_t>(i - start)]);
           }
         }
@@ -335,31 +378,39 @@ class Tiled {
 
   // ---- multiplying ------------------------------------------------------------------------------
 
-  void block(Ex batch, Ex row_part, Ex column_part) {
-    const auto chunk = [&](Ex begin, Ex extent) {
+  void block(const BlockIndex& at) {
+    const auto compute = [&](const Chunk& chunk) {
       if (rows_.place == Place::local) {
-        pack_panels(rows_, batch, row_part, rows_.per_block, begin, extent);
+        pack_panels(rows_, at.batch, at.rows, rows_.per_block, chunk.begin, chunk.extent);
+      }
+      const bool strips = columns_.place == Place::local && columns_.one_at_a_time();
+      if (columns_.place == Place::local && !strips) {
+        pack_panels(columns_, at.batch, at.columns, columns_.per_block, chunk.begin, chunk.extent);
       }
       const PanelBody strip = [&](Ex panel, Ex local, std::int64_t count) {
-        if (columns_.place == Place::local) {
-          pack_strip(batch, panel, count, begin, extent);
-        }
+        if (strips) pack_strip(at.batch, panel, count, chunk.begin, chunk.extent);
         const PanelBody tile = [&](Ex tile_panel, Ex tile_local, std::int64_t tile_rows) {
-          multiply(batch, {tile_panel, tile_local, tile_rows}, {panel, local, count}, begin,
-                   extent);
+          multiply(at.batch, {tile_panel, tile_local, tile_rows}, {panel, local, count}, chunk);
         };
-        for_panels(rows_, row_part, rows_.per_block, tile, tile);
+        for_panels(rows_, at.rows, rows_.per_block, tile, tile);
       };
-      for_panels(columns_, column_part, columns_.per_block, strip, strip);
+      for_panels(columns_, at.columns, columns_.per_block, strip, strip);
     };
+    const Ex steps = a_.integer(blocking_.steps);
     if (chunks() == 1) {
-      chunk(a_.integer(0), a_.integer(blocking_.steps));
+      compute({a_.integer(0), steps, nullptr, nullptr, at.depth});
       return;
     }
-    b_.loop(chunks(), Role::serial, 1, [&](Ex i) {
+    const Ex per_part = a_.integer(blocking_.chunks_per_part);
+    const Ex first = a_.mul(at.depth, per_part);
+    const Ex end = a_.binary(loop::Binary::minimum, a_.add(first, per_part), a_.integer(chunks()));
+    for_part(at.depth, blocking_.chunks_per_part, chunks(), [&](Ex i) {
       const Ex begin = a_.mul(i, a_.integer(blocking_.chunk));
-      chunk(begin, a_.binary(loop::Binary::minimum, a_.integer(blocking_.chunk),
-                             a_.sub(a_.integer(blocking_.steps), begin)));
+      const Ex extent =
+          a_.binary(loop::Binary::minimum, a_.integer(blocking_.chunk), a_.sub(steps, begin));
+      const bool whole = blocking_.chunks_per_part == 1;
+      compute({begin, extent, whole ? nullptr : a_.less(first, i),
+               whole ? nullptr : a_.equal(i, a_.sub(end, a_.integer(1))), at.depth});
     });
   }
 
@@ -384,7 +435,8 @@ class Tiled {
     std::int64_t count;
   };
 
-  void multiply(Ex batch, const Part& tile, const Part& strip, Ex begin, Ex extent) {
+  void multiply(Ex batch, const Part& tile, const Part& strip, const Chunk& chunk) {
+    const Ex begin = chunk.begin;
     const Ex row = a_.mul(tile.panel, a_.integer(rows_.size));
     const Ex first = a_.mul(strip.panel, a_.integer(columns_.size));
     const Ex row_base = rows_.place == Place::direct
@@ -412,17 +464,24 @@ class Tiled {
         for (std::size_t k = 0; k < products; ++k) {
           sums[r].push_back(b_.declare(scalar_, loop::Combine::add, a_.constant(scalar_, 0)));
           if (sums_ == nullptr) continue;
-          b_.assign(sums[r][k], a_.load(sums_, sum_position(r, k), a_.less(a_.integer(0), begin)));
+          b_.assign(sums[r][k], a_.load(sums_, sum_position(r, k), chunk.resumes));
         }
       }
-      b_.loop(extent, [&](Ex step) {
+      const Ex next = prefetches_rows()
+                          ? fetch(rows_, 0, batch, a_.add(row, a_.integer(rows_.size)), begin)
+                          : nullptr;
+      b_.loop(chunk.extent, [&](Ex step) {
+        if (next != nullptr) {
+          // A tile is one piece of memory: it is asked for bit by bit.
+          const Ex position = a_.mul(step, a_.integer(rows_.size));
+          b_.prefetch(next->buffer, a_.add(next->arguments[0], position));
+        }
         const auto value = [&](const Panels& panels, std::size_t product, Ex base, Ex free,
                                Ex inside) {
           if (panels.place == Place::direct) {
             return fetch(panels, product, batch, free, a_.add(begin, step));
           }
-          const Ex position = a_.add(base, a_.mul(step, a_.integer(panels.step_values())));
-          return a_.load(panels.buffer, a_.add(position, inside));
+          return a_.load(panels.buffer, a_.add(base, within_panel(panels, inside, step)));
         };
         std::vector<Ex> y;
         for (std::size_t k = 0; k < products; ++k) {
@@ -441,22 +500,72 @@ class Tiled {
         for (std::size_t r = 0; r < rows; ++r) {
           std::vector<ops::Element> results;
           for (loop::Accumulator* sum : sums[r]) results.push_back({b_.read(sum), nullptr});
-          access_.store(batch, a_.add(row, at(r)), column, results);
+          const Ex result_row = a_.add(row, at(r));
+          if (parts_ == nullptr) {
+            access_.store(batch, result_row, column, results);
+            continue;
+          }
+          for (std::size_t k = 0; k < products; ++k) {
+            const Ex sum = results[k].re;
+            b_.store(parts_, part_position(chunk.depth_part, batch, result_row, k, column),
+                     blocking_.pairs ? a_.bits(sum, loop::Scalar::i32) : sum);
+          }
         }
       };
       if (sums_ == nullptr) {
         store_results();
         return;
       }
-      const Ex end = a_.add(begin, extent);
-      const Ex depth = a_.integer(blocking_.steps);
-      b_.condition(a_.equal(end, depth), store_results);
-      b_.condition(a_.less(end, depth), [&] {
+      b_.condition(chunk.ends, store_results);
+      b_.condition(a_.logical_not(chunk.ends), [&] {
         for (std::size_t r = 0; r < rows; ++r) {
           for (std::size_t k = 0; k < products; ++k) {
             b_.store(sums_, sum_position(r, k), b_.read(sums[r][k]));
           }
         }
+      });
+    });
+  }
+
+  // ---- adding up --------------------------------------------------------------------------------
+
+  /// Sums of one part of the contracted axis.
+  std::int64_t part_values() const {
+    return p_.batches() * p_.rows() * p_.columns() * static_cast<std::int64_t>(columns_.products());
+  }
+
+  Ex part_position(Ex part, Ex batch, Ex row, std::size_t product, Ex column) {
+    const auto products = static_cast<std::int64_t>(columns_.products());
+    const Ex index[] = {part, batch, row, a_.integer(static_cast<std::int64_t>(product)), column};
+    const Shape shape{blocking_.parts, p_.batches(), p_.rows(), products, p_.columns()};
+    return a_.add(a_.integer(parts_offset_), a_.linearize(index, shape));
+  }
+
+  /// A phase that adds up the parts of the contracted axis, from the first to the last.
+  void add_parts() {
+    constexpr std::int64_t block_values = 1 << 15;
+    const std::int64_t values = part_values() / p_.rows() / p_.batches() * blocking_.parts;
+    const std::int64_t per_block = std::clamp<std::int64_t>(block_values / values, 1, p_.rows());
+    const Shape grid{p_.batches(), divide_up(p_.rows(), per_block)};
+    b_.phase(grid.elements(), [&](Ex block) {
+      const std::vector<Ex> at = a_.delinearize(block, grid);
+      for_part(at[1], per_block, p_.rows(), [&](Ex row) {
+        b_.loop(p_.columns(), Role::vector, 2 * lanes_, [&](Ex column) {
+          std::vector<ops::Element> results;
+          for (std::size_t k = 0; k < columns_.products(); ++k) {
+            const auto value = [&](std::int64_t part) {
+              const Ex position = part_position(a_.integer(part), at[0], row, k, column);
+              const Ex sum = a_.load(parts_, position);
+              return blocking_.pairs ? a_.bits(sum, loop::Scalar::f32) : sum;
+            };
+            Ex sum = value(0);
+            for (std::int64_t part = 1; part < blocking_.parts; ++part) {
+              sum = a_.add(sum, value(part));
+            }
+            results.push_back({b_.let(sum), nullptr});
+          }
+          access_.store(at[0], row, column, results);
+        });
       });
     });
   }
@@ -473,7 +582,9 @@ class Tiled {
   std::int64_t whole_steps_ = 0;
   Panels rows_{};
   Panels columns_{};
-  const loop::Buffer* sums_ = nullptr;
+  const loop::Buffer* sums_ = nullptr;   ///< of tiles, between chunks
+  const loop::Buffer* parts_ = nullptr;  ///< sums of parts of the contracted axis
+  std::int64_t parts_offset_ = 0;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "compiler/schedules/dot_product.h"
 
@@ -21,15 +22,19 @@ struct Blocking {
   int tile = 1;            ///< rows of a register tile
   int width = 1;           ///< columns of one, of each product
   std::int64_t chunk = 0;  ///< steps of a panel
+  /// Of the contracted axis: each is blocks of its own, whose sums a further phase adds up.
+  std::int64_t parts = 1;
+  std::int64_t chunks_per_part = 1;
   std::int64_t tiles_per_block = 1;
   std::int64_t strips_per_block = 1;  ///< a strip: `width` columns
   std::int64_t batches_per_block = 1;
   Place rows = Place::direct;
+  bool rows_along = false;  ///< a panel of rows holds each of them in a line
   Place columns = Place::direct;
 };
 
-/// `products`: how many share the rows and a register tile.
+/// `columns`: of each of the products that share the rows and a register tile.
 Blocking choose_blocking(const Product& product, const OperandLayout& rows,
-                         const OperandLayout& columns, const HostTarget& target, int products = 1);
+                         std::span<const OperandLayout> columns, const HostTarget& target);
 
 }  // namespace weft::compiler

@@ -115,7 +115,8 @@ void check(const Case& c, const Precision& precision, bool fused) {
                          {"b", exact(test::random_values(size(c.m, c.n), 3))}};
   const Compilation compilation = compile(test::parse(graph_text(c, precision.name, fused)));
   const std::vector<double> actual = run(compilation, inputs, 1);
-  EXPECT_EQ(actual, run(compilation, inputs, 3));
+  EXPECT_EQ(actual, run(compilation, inputs, 2));
+  EXPECT_EQ(actual, run(compilation, inputs, 5));
 
   if (fused) {
     for (double& value : inputs["x"]) value = std::max(value, 0.0);
@@ -177,6 +178,24 @@ TEST_P(Products, AroundTilesAndPanels) {
 
 TEST_P(Products, OfLongAxesInChunks) {
   check_all({{1, 40, 40, 4100}, {1, 2, 20, 2500}, {1, 70, 100, 2049}}, f32, false);
+}
+
+// Few results of long sums: parts of the contracted axis are blocks of their own.
+TEST_P(Products, OfPartsOfTheContractedAxis) {
+  const std::vector<std::array<std::int64_t, 4>> shapes = {
+      {1, 33, 45, 5001}, {2, 20, 70, 4097}, {1, 64, 64, 2048}, {1, 13, 17, 40000}};
+  for (const Precision& precision : {f32, bf16}) {
+    for (const bool fused : {false, true}) check_all(shapes, precision, fused);
+  }
+  check_all({{1, 33, 45, 5001}}, f64, true);
+}
+
+TEST(ProductBlocks, CutLongSums) {
+  const Case deep{1, 64, 64, 8192, false, false};
+  const plan::Plan plan = compile(test::parse(graph_text(deep, "f32", false))).plan;
+  ASSERT_EQ(plan.kernels.size(), 1U);
+  ASSERT_EQ(plan.kernels[0].phases.size(), 2U);
+  EXPECT_GE(plan.kernels[0].phases[0].grid, 8);
 }
 
 TEST_P(Products, SharedByBlocks) {
