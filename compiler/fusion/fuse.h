@@ -11,18 +11,20 @@
 
 namespace weft::compiler {
 
-/// One kernel to be: at most one anchor, several reductions over the same rows, or two products that
-/// share an operand; the pointwise nodes that are computed with it, what it reads from memory and
-/// what it stores.
+/// One kernel to be: at most one anchor, several reductions over the same rows, two products that
+/// share an operand, or a product and the sum of its operand; the pointwise nodes that are computed
+/// with it, what it reads from memory and what it stores.
 struct Group {
   std::string name;                      ///< "dot_elw.12"
   std::string kind;                      ///< "dot_elw"
   const ir::Node* anchor = nullptr;      ///< the first one
   std::vector<const ir::Node*> anchors;  ///< all, in order
-  Rows rows;                             ///< set where the kernel runs row by row
-  std::vector<ir::Value> roots;          ///< pointwise values that have an index of their own
-  std::vector<ir::Value> outputs;        ///< stored: roots, or the anchor's result
-  std::vector<ir::Value> inputs;         ///< loaded
+  /// Beside a dot: the sum of its right operand over the contracted axes, or null.
+  const ir::Node* operand_sum = nullptr;
+  Rows rows;                       ///< set where the kernel runs row by row
+  std::vector<ir::Value> roots;    ///< pointwise values that have an index of their own
+  std::vector<ir::Value> outputs;  ///< stored: roots, or the anchor's result
+  std::vector<ir::Value> inputs;   ///< loaded
   /// For each input, whether an element is read only where the element at the same row-major
   /// position is stored: an output may then share its memory.
   std::vector<bool> identity;

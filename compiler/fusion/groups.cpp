@@ -33,6 +33,12 @@ Group& RegionFuser::make_group(int index) {
   };
   group.anchors = v.anchors;
   std::sort(group.anchors.begin(), group.anchors.end(), earlier);
+  std::vector<const Node*> own = group.anchors;
+  own.insert(own.end(), v.roots.begin(), v.roots.end());
+  if (v.operand_sum != nullptr) {
+    group.operand_sum = v.operand_sum;
+    std::erase(group.anchors, v.operand_sum);
+  }
   if (!group.anchors.empty()) group.anchor = group.anchors[0];
   std::set<std::pair<int, const Node*>> members;
   std::sort(v.roots.begin(), v.roots.end(), earlier);
@@ -42,8 +48,6 @@ Group& RegionFuser::make_group(int index) {
     whole_rows = whole_rows || root->results[0].elements() != v.rows.rows;
   }
   if (v.rows && whole_rows) group.rows = v.rows;
-  std::vector<const Node*> own = group.anchors;
-  own.insert(own.end(), v.roots.begin(), v.roots.end());
   std::map<std::pair<const Node*, std::uint32_t>, std::size_t> inputs;
   for (const Node* node : own) {
     members.insert({info_[node].position, node});

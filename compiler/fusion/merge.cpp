@@ -247,7 +247,30 @@ void RegionFuser::merge() {
       }
     }
   }
+  merge_operand_sums();
   merge_siblings();
+}
+
+void RegionFuser::merge_operand_sums() {
+  for (const Node* sum : region_.nodes) {
+    if (!sum->is("sum") || info_[sum].vertex < 0) continue;
+    const Vertex& own = vertex(info_[sum].vertex);
+    if (own.anchors.size() != 1 || !own.roots.empty()) continue;
+    const Value operand = sum->operands[0];
+    if (!here(*operand.node)) continue;
+    for (const Use& use : info_[operand.node].uses) {
+      const Node* dot = use.user;
+      if (!dot->is("dot") || !may_sum_operand(*dot, *sum) || info_[dot].vertex < 0) continue;
+      const int a = info_[dot].vertex;
+      const int b = info_[sum].vertex;
+      if (vertex(a).anchors.size() != 1 || vertex(a).roots.size() >= maximum_outputs - 1) continue;
+      if (vertex(a).successors.count(b) != 0 || vertex(b).successors.count(a) != 0) continue;
+      if (reaches_around(a, b) || reaches_around(b, a)) continue;
+      unite(a, b);
+      vertex(a).operand_sum = sum;
+      break;
+    }
+  }
 }
 
 void RegionFuser::merge_siblings() {

@@ -43,8 +43,9 @@ class RegionFuser {
   };
   /// A node of the graph that is merged: a kernel, or a node that is not one.
   struct Vertex {
-    std::vector<const Node*> anchors;  ///< several: reductions over `rows`
-    const Node* other = nullptr;       ///< loop, feeder, ...
+    std::vector<const Node*> anchors;   ///< several: over `rows`, or products with a common operand
+    const Node* operand_sum = nullptr;  ///< the anchor that is a dot's operand summed beside it
+    const Node* other = nullptr;        ///< loop, feeder, ...
     Rows rows;
     std::vector<const Node*> roots;
     std::set<int> successors;
@@ -95,6 +96,9 @@ class RegionFuser {
   /// Pointwise kernels over equal shapes that read the same tensor at the same position: one reads
   /// it for both.
   void merge_siblings();
+  /// Sums of a product's right operand over the contracted axes, such as the gradient of a bias
+  /// beside that of the weights: the product reads all of it anyway.
+  void merge_operand_sums();
 
   // groups.cpp: the result
 

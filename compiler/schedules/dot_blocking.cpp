@@ -78,17 +78,17 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows,
   // 32 registers hold 24 of sums, two of columns and a broadcast one; 16 hold 12.
   int vectors = 2;
   int limit = target.vector_bits >= 512 ? 12 : 6;
-  if (p.rows() <= limit / 2) {
+  if (p.tiled_rows() <= limit / 2) {
     vectors = 4;
     limit /= 2;
   }
   while (vectors > 1 && lanes * vectors / 2 >= p.columns() * products) vectors /= 2;
   if (vectors == 1) limit *= 2;
-  b.tile = best_tile(p.rows(), limit, vectors);
+  b.tile = best_tile(p.tiled_rows(), limit, vectors);
   b.width = std::max(lanes * vectors / products, lanes);
-  const std::int64_t tiles = divide_up(p.rows(), b.tile);
+  const std::int64_t tiles = divide_up(p.tiled_rows(), b.tile);
   const std::int64_t strips = divide_up(p.columns(), b.width);
-  b.pairs = type.dtype == DType::bf16 && target.has("avx512bf16") && p.rows() > limit;
+  b.pairs = type.dtype == DType::bf16 && target.has("avx512bf16") && p.tiled_rows() > limit;
   b.steps = b.pairs ? divide_up(p.depth(), 2) : p.depth();
   // Broadcast loads of a tile walk along its rows. Rows that lie multiples of 4 KiB apart share one
   // set of the first-level cache (2 KiB: two sets, which is measured to do); other than that,
@@ -104,7 +104,7 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows,
       !b.pairs && columns.stored && columns.free_contiguous && (tiles <= 2 || close);
 
   const std::int64_t work =
-      (p.rows() + load_work) * p.columns() * products * std::max<std::int64_t>(b.steps, 8);
+      (p.tiled_rows() + load_work) * p.columns() * products * std::max<std::int64_t>(b.steps, 8);
   const std::int64_t batches = p.batches();
   std::int64_t wanted =
       std::clamp<std::int64_t>(work * batches / product_block_work, 1, enough_blocks);

@@ -42,6 +42,30 @@ Product analyse_product(const Node& dot) {
   return p;
 }
 
+namespace {
+
+/// Fewer rows or columns than this are bound by reading the operands.
+constexpr std::int64_t fewest = 16;
+
+bool is_large(const Node& dot) {
+  const Product p = analyse_product(dot);
+  return p.rows() >= fewest && p.columns() >= fewest && p.depth() >= fewest;
+}
+
+}  // namespace
+
+bool may_sum_operand(const Node& dot, const Node& sum) {
+  const DType dtype = sum.results[0].dtype;
+  if (!(sum.operands[0] == dot.operands[1]) || (dtype != DType::f32 && dtype != DType::f64)) {
+    return false;
+  }
+  std::vector<std::int64_t> summed = sum.attributes.integers("axes");
+  std::vector<std::int64_t> contracted = dot.attributes.integers("rhs_contract");
+  std::sort(summed.begin(), summed.end());
+  std::sort(contracted.begin(), contracted.end());
+  return summed == contracted && dot.attributes.integers("rhs_batch").empty() && is_large(dot);
+}
+
 bool may_share_kernel(const Node& a, const Node& b) {
   if (&a == &b || !a.is("dot") || !b.is("dot") || !(a.attributes == b.attributes)) return false;
   const Type& type = a.results[0];
@@ -51,10 +75,7 @@ bool may_share_kernel(const Node& a, const Node& b) {
   if (lhs == rhs) return false;
   const std::size_t other = lhs ? 1 : 0;
   if (!(a.operand_type(other) == b.operand_type(other))) return false;
-  // Fewer rows or columns are bound by reading the operands, which they do not share.
-  constexpr std::int64_t fewest = 16;
-  const Product p = analyse_product(a);
-  return p.rows() >= fewest && p.columns() >= fewest && p.depth() >= fewest;
+  return is_large(a);
 }
 
 Element ProductAccess::row_operand(Ex batch, Ex row, Ex depth) {

@@ -16,9 +16,12 @@ struct Product {
   Shape batch, lhs_free, rhs_free, contracted;
   std::vector<std::int64_t> lhs_batch, rhs_batch, lhs_contract, rhs_contract;
   bool swapped = false;  ///< rows are the right operand's free axes
+  /// The sums of the right operand over the contracted axes are one more row of the result.
+  bool with_sums = false;
 
   std::int64_t batches() const { return batch.elements(); }
   std::int64_t rows() const { return (swapped ? rhs_free : lhs_free).elements(); }
+  std::int64_t tiled_rows() const { return rows() + (with_sums ? 1 : 0); }
   std::int64_t columns() const { return (swapped ? lhs_free : rhs_free).elements(); }
   std::int64_t depth() const { return contracted.elements(); }
 };
@@ -41,6 +44,10 @@ struct OperandLayout {
 
 /// Of the row operand, or the column operand.
 OperandLayout operand_layout(const Group& group, const Product& product, bool columns);
+
+/// Whether `sum` is of the dot's right operand over the contracted axes, so that the dot's kernel
+/// can compute it as one more row of the product, whose left operand is 1.
+bool may_sum_operand(const ir::Node& dot, const ir::Node& sum);
 
 /// Reads operands and writes results at flattened (batch, row, column, depth) positions. Several
 /// products are over equal shapes and share the row operand.

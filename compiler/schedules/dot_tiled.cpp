@@ -19,6 +19,7 @@ using loop::Role;
 struct Panels {
   bool columns;
   std::int64_t total;  ///< rows or columns
+  std::int64_t extra;  ///< of which are no part of the operand: the row of ones
   std::int64_t size;
   std::int64_t per_block;
   std::vector<OperandLayout> layouts;  ///< of each product's operand; rows are of all of them
@@ -49,8 +50,8 @@ class Tiled {
       : emitter_(emitter),
         a_(emitter.arena()),
         b_(emitter.builder()),
-        p_(product),
-        access_(emitter, product, emitter.group().anchors),
+        p_(with_sums(emitter, product)),
+        access_(emitter, p_, emitter.group().anchors),
         scalar_(register_of(product.node->results[0].dtype)),
         storage_(scalar_ == loop::Scalar::f64 ? DType::f64 : DType::f32),
         lanes_(target.vector_lanes(product.node->results[0].dtype)) {
@@ -65,8 +66,10 @@ class Tiled {
     if (blocking_.pairs) storage_ = DType::i32;
     // The last step of an odd number of pairs has one value only.
     whole_steps_ = blocking_.pairs ? p_.depth() / 2 : p_.depth();
-    rows_ = {false, p_.rows(), blocking_.tile, blocking_.tiles_per_block, {rows}, blocking_.rows};
-    columns_ = {true,    p_.columns(),     blocking_.width, blocking_.strips_per_block,
+    rows_ = {false,          p_.tiled_rows(),           p_.tiled_rows() - p_.rows(),
+             blocking_.tile, blocking_.tiles_per_block, {rows},
+             blocking_.rows};
+    columns_ = {true,    p_.columns(),     0, blocking_.width, blocking_.strips_per_block,
                 columns, blocking_.columns};
     rows_.along = blocking_.rows_along;
     for (Panels* panels : {&rows_, &columns_}) {
@@ -92,7 +95,13 @@ class Tiled {
   }
 
  private:
-  using PanelBody = std::function<void(Ex panel, Ex local, std::int64_t count)>;
+  static Product with_sums(GroupEmitter& emitter, Product product) {
+    product.with_sums = emitter.group().operand_sum != nullptr;
+    return product;
+  }
+
+  /// `extra` of the `count` rows or columns are no part of the operand.
+  using PanelBody = std::function<void(Ex panel, Ex local, std::int64_t count, std::int64_t extra)>;
 
   /// What a block computes: numbers of parts.
   struct BlockIndex {
@@ -169,11 +178,12 @@ class Tiled {
     b_.loop(extent, [&](Ex i) { body(b_.let_within(a_.add(first, i), 0, total - 1)); });
   }
 
-  /// `body` for the panels of one part: full ones in a loop, then the last one if it is smaller.
+  /// `body` for the panels of one part: full ones in a loop, then the last one if it is smaller or
+  /// has an extra row.
   void for_panels(const Panels& panels, Ex part, std::int64_t per_part, const PanelBody& full_body,
                   const PanelBody& rest_body) {
-    const std::int64_t full = panels.total / panels.size;
-    const std::int64_t rest = panels.total % panels.size;
+    const std::int64_t full = (panels.total - panels.extra) / panels.size;
+    const std::int64_t rest = panels.total - full * panels.size;
     const Ex first = a_.mul(part, a_.integer(per_part));
     if (full > 0) {
       const Ex extent = full % per_part == 0 && rest == 0
@@ -181,11 +191,13 @@ class Tiled {
                             : a_.binary(loop::Binary::minimum, a_.integer(per_part),
                                         a_.sub(a_.integer(full), first));
       b_.loop(extent, [&](Ex i) {
-        full_body(b_.let_within(a_.add(first, i), 0, full - 1), i, panels.size);
+        full_body(b_.let_within(a_.add(first, i), 0, full - 1), i, panels.size, 0);
       });
     }
     if (rest == 0) return;
-    const auto last = [&] { rest_body(a_.integer(full), a_.sub(a_.integer(full), first), rest); };
+    const auto last = [&] {
+      rest_body(a_.integer(full), a_.sub(a_.integer(full), first), rest, panels.extra);
+    };
     if (full < per_part) {
       last();
     } else {
@@ -270,8 +282,8 @@ class Tiled {
     if (panels.layouts[product].free_contiguous) {
       // Along the memory of several panels at once.
       const auto copy_step = [&](Ex step, bool whole) {
-        const auto body = [&](Ex panel, Ex local, std::int64_t count) {
-          copy(panels, product, batch, panel, local, count, begin, step, whole);
+        const auto body = [&](Ex panel, Ex local, std::int64_t count, std::int64_t extra) {
+          copy(panels, product, batch, panel, local, count - extra, begin, step, whole);
         };
         for_panels(panels, part, per_part, body, body);
       };
@@ -279,8 +291,8 @@ class Tiled {
       for_last_step(begin, extent, [&](Ex step) { copy_step(step, false); });
       return;
     }
-    const auto body = [&](Ex panel, Ex local, std::int64_t count) {
-      transpose(panels, product, batch, panel, local, count, begin, extent);
+    const auto body = [&](Ex panel, Ex local, std::int64_t count, std::int64_t extra) {
+      transpose(panels, product, batch, panel, local, count - extra, begin, extent);
     };
     for_panels(panels, part, per_part, body, body);
   }
@@ -387,10 +399,12 @@ class Tiled {
       if (columns_.place == Place::local && !strips) {
         pack_panels(columns_, at.batch, at.columns, columns_.per_block, chunk.begin, chunk.extent);
       }
-      const PanelBody strip = [&](Ex panel, Ex local, std::int64_t count) {
+      const PanelBody strip = [&](Ex panel, Ex local, std::int64_t count, std::int64_t) {
         if (strips) pack_strip(at.batch, panel, count, chunk.begin, chunk.extent);
-        const PanelBody tile = [&](Ex tile_panel, Ex tile_local, std::int64_t tile_rows) {
-          multiply(at.batch, {tile_panel, tile_local, tile_rows}, {panel, local, count}, chunk);
+        const PanelBody tile = [&](Ex tile_panel, Ex tile_local, std::int64_t tile_rows,
+                                   std::int64_t extra) {
+          multiply(at.batch, {tile_panel, tile_local, tile_rows, extra > 0},
+                   {panel, local, count, false}, chunk);
         };
         for_panels(rows_, at.rows, rows_.per_block, tile, tile);
       };
@@ -433,7 +447,12 @@ class Tiled {
     Ex panel;
     Ex local;  ///< its number in the block
     std::int64_t count;
+    bool with_sums;  ///< the last row is of ones
   };
+
+  static bool is_sum(const Part& tile, std::size_t row) {
+    return tile.with_sums && static_cast<std::int64_t>(row) == tile.count - 1;
+  }
 
   void multiply(Ex batch, const Part& tile, const Part& strip, const Chunk& chunk) {
     const Ex begin = chunk.begin;
@@ -488,7 +507,8 @@ class Tiled {
           y.push_back(b_.let(value(columns_, k, column_base, column, within(k))));
         }
         for (std::size_t r = 0; r < rows; ++r) {
-          const Ex x = value(rows_, 0, row_base, a_.add(row, at(r)), at(r));
+          const Ex x = is_sum(tile, r) ? a_.constant(scalar_, 1)
+                                       : value(rows_, 0, row_base, a_.add(row, at(r)), at(r));
           for (std::size_t k = 0; k < products; ++k) {
             const Ex sum = b_.read(sums[r][k]);
             b_.assign(sums[r][k],
@@ -502,7 +522,8 @@ class Tiled {
           for (loop::Accumulator* sum : sums[r]) results.push_back({b_.read(sum), nullptr});
           const Ex result_row = a_.add(row, at(r));
           if (parts_ == nullptr) {
-            access_.store(batch, result_row, column, results);
+            is_sum(tile, r) ? store_sum(column, results[0])
+                            : access_.store(batch, result_row, column, results);
             continue;
           }
           for (std::size_t k = 0; k < products; ++k) {
@@ -531,20 +552,36 @@ class Tiled {
 
   /// Sums of one part of the contracted axis.
   std::int64_t part_values() const {
-    return p_.batches() * p_.rows() * p_.columns() * static_cast<std::int64_t>(columns_.products());
+    return p_.batches() * p_.tiled_rows() * p_.columns() *
+           static_cast<std::int64_t>(columns_.products());
   }
 
   Ex part_position(Ex part, Ex batch, Ex row, std::size_t product, Ex column) {
     const auto products = static_cast<std::int64_t>(columns_.products());
     const Ex index[] = {part, batch, row, a_.integer(static_cast<std::int64_t>(product)), column};
-    const Shape shape{blocking_.parts, p_.batches(), p_.rows(), products, p_.columns()};
+    const Shape shape{blocking_.parts, p_.batches(), p_.tiled_rows(), products, p_.columns()};
     return a_.add(a_.integer(parts_offset_), a_.linearize(index, shape));
   }
 
-  /// A phase that adds up the parts of the contracted axis, from the first to the last.
+  /// What the parts add up to, from the first to the last.
+  ops::Element added(Ex batch, Ex row, std::size_t product, Ex column) {
+    const auto value = [&](std::int64_t part) {
+      const Ex sum = a_.load(parts_, part_position(a_.integer(part), batch, row, product, column));
+      return blocking_.pairs ? a_.bits(sum, loop::Scalar::f32) : sum;
+    };
+    Ex sum = value(0);
+    for (std::int64_t part = 1; part < blocking_.parts; ++part) sum = a_.add(sum, value(part));
+    return {b_.let(sum), nullptr};
+  }
+
+  void store_sum(Ex column, const ops::Element& value) {
+    emitter_.store({const_cast<ir::Node*>(emitter_.group().operand_sum), 0}, column, value);
+  }
+
+  /// A phase that adds up the parts of the contracted axis.
   void add_parts() {
     constexpr std::int64_t block_values = 1 << 15;
-    const std::int64_t values = part_values() / p_.rows() / p_.batches() * blocking_.parts;
+    const std::int64_t values = part_values() / p_.tiled_rows() / p_.batches() * blocking_.parts;
     const std::int64_t per_block = std::clamp<std::int64_t>(block_values / values, 1, p_.rows());
     const Shape grid{p_.batches(), divide_up(p_.rows(), per_block)};
     b_.phase(grid.elements(), [&](Ex block) {
@@ -553,18 +590,15 @@ class Tiled {
         b_.loop(p_.columns(), Role::vector, 2 * lanes_, [&](Ex column) {
           std::vector<ops::Element> results;
           for (std::size_t k = 0; k < columns_.products(); ++k) {
-            const auto value = [&](std::int64_t part) {
-              const Ex position = part_position(a_.integer(part), at[0], row, k, column);
-              const Ex sum = a_.load(parts_, position);
-              return blocking_.pairs ? a_.bits(sum, loop::Scalar::f32) : sum;
-            };
-            Ex sum = value(0);
-            for (std::int64_t part = 1; part < blocking_.parts; ++part) {
-              sum = a_.add(sum, value(part));
-            }
-            results.push_back({b_.let(sum), nullptr});
+            results.push_back(added(at[0], row, k, column));
           }
           access_.store(at[0], row, column, results);
+        });
+      });
+      if (!p_.with_sums) return;
+      b_.condition(a_.equal(at[1], a_.integer(grid[1] - 1)), [&] {
+        b_.loop(p_.columns(), Role::vector, 2 * lanes_, [&](Ex column) {
+          store_sum(column, added(at[0], a_.integer(p_.rows()), 0, column));
         });
       });
     });
@@ -573,7 +607,7 @@ class Tiled {
   GroupEmitter& emitter_;
   loop::Arena& a_;
   loop::Builder& b_;
-  const Product& p_;
+  Product p_;
   ProductAccess access_;
   loop::Scalar scalar_;
   DType storage_;

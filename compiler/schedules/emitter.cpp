@@ -173,7 +173,7 @@ void GroupEmitter::prefetch_epilogue(std::span<const Ex> index, const Shape& sha
   const Ex position = a.linearize(index, shape);
   std::set<Ex> seen;
   for (Value output : group_.outputs) {
-    if (output.index > 0) continue;
+    if (output.index > 0 || output.node == group_.operand_sum) continue;
     std::vector<Ex> own(index.begin(), index.end());
     if (!(output.shape() == shape)) own = a.delinearize(position, output.shape());
     const Element element = value(output, own);
@@ -200,7 +200,7 @@ void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape, 
   std::vector<Element> elements;
   std::vector<Value> outputs;
   for (Value output : group_.outputs) {
-    if (output.index > 0) continue;
+    if (output.index > 0 || output.node == group_.operand_sum) continue;
     outputs.push_back(output);
     std::vector<Ex> own(index.begin(), index.end());
     if (!(output.shape() == shape)) own = a.delinearize(position, output.shape());

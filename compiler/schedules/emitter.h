@@ -42,8 +42,8 @@ class GroupEmitter final : public ops::Lowering {
   void store(ir::Value output, loop::Ex position, ops::Element element,
              loop::Ex predicate = nullptr, bool streaming = false);
   /// Stores every output of the group at a row-major position of the (common) index space; `index`
-  /// is the index in `shape`. An anchor's further results have shapes of their own, and are left to
-  /// its schedule.
+  /// is the index in `shape`. An anchor's further results and the sum of an operand have shapes of
+  /// their own, and are left to its schedule.
   /// `streaming`: none of them is read again soon.
   void store_outputs(std::span<const loop::Ex> index, const Shape& shape, bool streaming = false);
   /// Asks for the memory that value() would read, that store_outputs() would read beside the
