@@ -114,6 +114,7 @@ class Compiler {
     out_.simplified = ir::print(graph_);
     timed("fuse", [&] { fused_ = fuse(graph_, options_.fuse); });
     out_.refusals = report_refusals(fused_, options_.fuse);
+    out_.sibling_refusals = report_sibling_refusals(fused_);
     out_.fused = print_fused(fused_, graph_.name);
     timed("schedule", [&] { schedule(); });
     timed("plan_memory", [&] { plan(); });

@@ -67,6 +67,16 @@ struct FusionRefusal {
   std::string reason;
 };
 
+/// Two kernels that load the same tensor at the same positions and are not one, and why.
+struct SiblingRefusal {
+  NodeReport first;
+  NodeReport second;
+  std::string shared;  ///< "%5"
+  std::string first_kernel;
+  std::string second_kernel;
+  std::string reason;
+};
+
 struct PassTime {
   std::string pass;
   double seconds = 0;
@@ -77,6 +87,7 @@ struct Compilation {
   plan::Plan plan;
   std::vector<KernelReport> kernels;
   std::vector<FusionRefusal> refusals;
+  std::vector<SiblingRefusal> sibling_refusals;
   std::vector<PassTime> passes;
   std::int64_t distinct_kernels = 0;  ///< equal ones, of different layers say, share their code
   std::int64_t cached_kernels = 0;    ///< distinct ones whose code was in the cache

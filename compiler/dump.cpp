@@ -381,6 +381,15 @@ std::string kernels_json(const Compilation& compilation) {
                                 {"consumer_kernel", refusal.consumer_kernel},
                                 {"reason", refusal.reason}});
   }
+  json["sibling_refusals"] = Json::array();
+  for (const SiblingRefusal& refusal : compilation.sibling_refusals) {
+    json["sibling_refusals"].push_back({{"first", node_json(refusal.first)},
+                                        {"second", node_json(refusal.second)},
+                                        {"shared", refusal.shared},
+                                        {"first_kernel", refusal.first_kernel},
+                                        {"second_kernel", refusal.second_kernel},
+                                        {"reason", refusal.reason}});
+  }
   json["passes"] = Json::array();
   for (const PassTime& time : compilation.passes) {
     json["passes"].push_back({{"pass", time.pass}, {"seconds", time.seconds}});

@@ -29,6 +29,11 @@ std::string line(const FusionRefusal& refusal) {
                      node_text(refusal.consumer), refusal.reason);
 }
 
+std::string line(const SiblingRefusal& refusal) {
+  return fmt::format("{} and {} both read {}: {}", node_text(refusal.first),
+                     node_text(refusal.second), refusal.shared, refusal.reason);
+}
+
 Kernels kernels_of(const Compilation& compilation, const std::string& name) {
   Kernels found;
   for (const KernelReport& kernel : compilation.kernels) {
@@ -100,6 +105,10 @@ std::string explain(const Compilation& compilation) {
     text += fmt::format("kernel @{} loads\n", kernel.name);
     for (const FusionRefusal* refusal : found->second) text += "  " + line(*refusal) + '\n';
   }
+  for (const SiblingRefusal& refusal : compilation.sibling_refusals) {
+    text += fmt::format("kernels @{} and @{} are not one\n  {}\n", refusal.first_kernel,
+                        refusal.second_kernel, line(refusal));
+  }
   return text.empty() ? "nothing was refused\n" : text;
 }
 
@@ -117,6 +126,13 @@ std::string explain(const Compilation& compilation, const std::string& a, const 
     const std::string& to = refusal.consumer.name;
     if ((from != a || to != b) && (from != b || to != a)) continue;
     text += fmt::format("@{} loads {}\n", refusal.consumer_kernel, line(refusal));
+    adjacent = true;
+  }
+  for (const SiblingRefusal& refusal : compilation.sibling_refusals) {
+    const std::string& first = refusal.first.name;
+    const std::string& second = refusal.second.name;
+    if ((first != a || second != b) && (first != b || second != a)) continue;
+    text += line(refusal) + '\n';
     adjacent = true;
   }
   if (adjacent || !common.empty()) return text;

@@ -56,10 +56,19 @@ struct Refusal {
   std::string reason;
 };
 
+/// Why two kernels that read one tensor at the same positions are not one that reads it once.
+struct Siblings {
+  const ir::Node* first = nullptr;
+  const ir::Node* second = nullptr;
+  ir::Value shared;
+  std::string reason;
+};
+
 struct FusedGraph {
   std::deque<Group> groups;
   FusedRegion body;
   std::vector<Refusal> refusals;
+  std::vector<Siblings> sibling_refusals;
 };
 
 /// Whether a value never has memory of its own because every reader can make it for nothing.

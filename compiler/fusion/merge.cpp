@@ -273,31 +273,47 @@ void RegionFuser::merge_operand_sums() {
   }
 }
 
+std::string RegionFuser::sibling_obstacle(const Node& first, const Node& second) {
+  const int a = info_[&first].vertex;
+  const int b = info_[&second].vertex;
+  const Vertex& one = vertex(a);
+  const Vertex& other = vertex(b);
+  if (!one.anchors.empty() || !other.anchors.empty()) {
+    if (!common_rows(one, other))
+      return "one has an anchor that does not run over the other's rows";
+  } else if (!(first.results[0].shape == second.results[0].shape)) {
+    return "they run over different shapes";
+  }
+  if (one.roots.size() + other.roots.size() > maximum_outputs) return "too many outputs";
+  if (input_count(one, other) > maximum_inputs) return "too many arguments";
+  if (one.successors.count(b) != 0 || other.successors.count(a) != 0) {
+    return "one reads the other's result";
+  }
+  if (reaches_around(a, b) || reaches_around(b, a)) return "another kernel must run between them";
+  return "";
+}
+
 void RegionFuser::merge_siblings() {
-  std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<const Node*>> readers;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<std::pair<const Node*, Value>>>
+      readers;
   for (const Node* node : region_.nodes) {
     if (!(pointwise(*node) || rows_of(*node)) || info_[node].vertex < 0) continue;
     for (const Read& read : reads(*node)) {
-      if (read.at.same()) readers[{read.value.node->id, read.value.index}].push_back(node);
+      if (!read.at.same()) continue;
+      readers[{read.value.node->id, read.value.index}].emplace_back(node, read.value);
     }
   }
   for (const auto& [source, nodes] : readers) {
+    const Node& first = *nodes[0].first;
     for (std::size_t i = 1; i < nodes.size(); ++i) {
-      const int a = info_[nodes[0]].vertex;
-      const int b = info_[nodes[i]].vertex;
-      if (a == b) continue;
-      const Vertex& first = vertex(a);
-      const Vertex& second = vertex(b);
-      if (!first.anchors.empty() || !second.anchors.empty()) {
-        if (!common_rows(first, second)) continue;
-      } else if (!(nodes[0]->results[0].shape == nodes[i]->results[0].shape)) {
-        continue;
+      const auto& [node, value] = nodes[i];
+      if (info_[&first].vertex == info_[node].vertex) continue;
+      const std::string reason = sibling_obstacle(first, *node);
+      if (reason.empty()) {
+        unite(info_[&first].vertex, info_[node].vertex);
+      } else {
+        fused_.sibling_refusals.push_back({&first, node, value, reason});
       }
-      if (first.roots.size() + second.roots.size() > maximum_outputs) continue;
-      if (input_count(first, second) > maximum_inputs) continue;
-      if (first.successors.count(b) != 0 || second.successors.count(a) != 0) continue;
-      if (reaches_around(a, b) || reaches_around(b, a)) continue;
-      unite(a, b);
     }
   }
 }

@@ -96,6 +96,8 @@ class RegionFuser {
   /// Pointwise kernels over equal shapes that read the same tensor at the same position: one reads
   /// it for both.
   void merge_siblings();
+  /// Why the kernels of two readers of one tensor are not merged, or "".
+  std::string sibling_obstacle(const Node& first, const Node& second);
   /// Sums of a product's right operand over the contracted axes, such as the gradient of a bias
   /// beside that of the weights: the product reads all of it anyway.
   void merge_operand_sums();

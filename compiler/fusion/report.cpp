@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <unordered_map>
 
@@ -294,6 +295,27 @@ std::vector<FusionRefusal> report_refusals(const FusedGraph& fused, bool fuse) {
   for (const Separation& entry : separations(fused, fuse)) {
     all.push_back({node_report(*entry.producer), node_report(*entry.consumer),
                    entry.producer_group->name, entry.consumer_group->name, entry.reason});
+  }
+  return all;
+}
+
+std::vector<SiblingRefusal> report_sibling_refusals(const FusedGraph& fused) {
+  // Heads are in one kernel each.
+  std::map<const Node*, const Group*> kernels;
+  for (const Group& group : fused.groups) {
+    for (const Node* anchor : group.anchors) kernels[anchor] = &group;
+    if (group.operand_sum != nullptr) kernels[group.operand_sum] = &group;
+    for (const Value root : group.roots) kernels[root.node] = &group;
+  }
+  std::vector<SiblingRefusal> all;
+  for (const Siblings& entry : fused.sibling_refusals) {
+    const auto first = kernels.find(entry.first);
+    const auto second = kernels.find(entry.second);
+    if (first == kernels.end() || second == kernels.end()) continue;
+    // Merged after all, over another tensor that both read.
+    if (first->second == second->second) continue;
+    all.push_back({node_report(*entry.first), node_report(*entry.second), value_name(entry.shared),
+                   first->second->name, second->second->name, entry.reason});
   }
   return all;
 }

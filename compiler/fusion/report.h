@@ -18,6 +18,7 @@ KernelReport report(const Group& group);
 
 /// What separations() finds, in names; `fuse` is what fuse() was called with.
 std::vector<FusionRefusal> report_refusals(const FusedGraph& fused, bool fuse);
+std::vector<SiblingRefusal> report_sibling_refusals(const FusedGraph& fused);
 
 /// The graph after fusion: kernels as nested blocks, loops, transfers.
 std::string print_fused(const FusedGraph& fused, const std::string& name);

@@ -61,6 +61,24 @@ TEST(Explain, IndependentNodes) {
   EXPECT_TRUE(has(text, "neither needs the other")) << text;
 }
 
+TEST(Explain, KernelsThatReadOneTensorAndAreNotOne) {
+  const ir::Graph graph = test::parse(R"(graph @g {
+  %x = state {name = "x", dtype = f32, shape = [8, 32]} : f32[8, 32] @ "model.cpp":1
+  %t = state {name = "t", dtype = f32, shape = [32, 8]} : f32[32, 8] @ "model.cpp":4
+  %y = reshape %x {shape = [32, 8]} : f32[32, 8] @ "model.cpp":5
+  %z = mul %y, %t : f32[32, 8] @ "model.cpp":6
+  %n = neg %x : f32[8, 32] @ "model.cpp":7
+  state_write %n {name = "n"} @ "model.cpp":8
+  state_write %z {name = "z"} @ "model.cpp":9
+})");
+  const Compilation compilation = compile(graph);
+  const std::string reason =
+      "%z (mul, model.cpp:6) and %n (neg, model.cpp:7) both read %x: they run over different "
+      "shapes";
+  EXPECT_TRUE(has(explain(compilation), reason)) << explain(compilation);
+  EXPECT_TRUE(has(explain(compilation, "%n", "%z"), reason)) << explain(compilation, "%n", "%z");
+}
+
 TEST(Explain, WhatIsNoNodeOfAKernel) {
   const Compilation compilation = compile(test::parse(mlp));
   const auto message = [&](const std::string& a, const std::string& b) -> std::string {
