@@ -187,7 +187,7 @@ void GroupEmitter::prefetch_outputs(std::span<const Ex> index, const Shape& shap
   loop::Arena& a = arena();
   const Ex position = a.linearize(index, shape);
   for (Value output : group_.outputs) {
-    if (output.index > 0) continue;
+    if (output.index > 0 || output.node == group_.operand_sum) continue;
     builder_.prefetch(output_buffer(output),
                       is_complex(output.dtype()) ? a.mul(position, a.integer(2)) : position);
   }

@@ -109,6 +109,7 @@ TEST(OperandSum, Layouts) {
 TEST(OperandSum, LongAndSharedOperands) {
   check({31, 33, 4100});
   check({260, 256, 512});
+  check({64, 64, 8192});
   check({23, 600, 70, 2});
 }
 

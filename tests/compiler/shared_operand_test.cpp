@@ -158,7 +158,7 @@ TEST(SharedOperand, AllLayouts) {
 TEST(SharedOperand, AroundTilesAndPanels) {
   for (const Case& c : {Case{16, 16, 16, "f32"}, Case{17, 20, 19, "f32"}, Case{24, 32, 64, "f32"},
                         Case{260, 256, 300, "f32"}, Case{31, 33, 2049, "f32"},
-                        Case{64, 64, 4100, "f32"}, Case{300, 40, 100, "f32"}}) {
+                        Case{64, 64, 8192, "f32"}, Case{300, 40, 100, "f32"}}) {
     check(c);
     Case right = c;
     right.left = false;
