@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <map>
 #include <optional>
@@ -12,6 +11,7 @@
 
 #include "compiler/fusion/order.h"
 #include "compiler/passes/constant_bytes.h"
+#include "compiler/passes/pack_arena.h"
 
 namespace weft::compiler {
 namespace {
@@ -536,77 +536,19 @@ class Planner {
     steps.push_back(std::move(step));
   }
 
-  // ---- the arena
-  // ----------------------------------------------------------------------------------
-
-  struct Block {
-    std::uint32_t buffer = 0;
-    std::int64_t size = 0;
-    Life life;
-    std::int64_t offset = 0;
-  };
-
-  /// Largest sum of blocks in use at one time.
-  static std::int64_t live_bytes(const std::vector<Block>& blocks) {
-    std::map<std::int64_t, std::int64_t> changes;  // by time
-    for (const Block& block : blocks) {
-      changes[block.life.first] += block.size;
-      changes[block.life.last + 1] -= block.size;
-    }
-    std::int64_t live = 0;
-    std::int64_t largest = 0;
-    for (const auto& change : changes) {
-      live += change.second;
-      largest = std::max(largest, live);
-    }
-    return largest;
-  }
-
-  /// Puts each block, in this order, at the lowest place that is free during its life; returns the
-  /// bytes that all of them take.
-  static std::int64_t pack(std::vector<Block>& blocks) {
-    std::int64_t bytes = 0;
-    std::vector<const Block*> placed;  // by offset
-    for (Block& block : blocks) {
-      block.offset = 0;
-      for (const Block* other : placed) {
-        if (other->life.last < block.life.first || other->life.first > block.life.last) continue;
-        if (other->offset >= block.offset + block.size) break;
-        block.offset = std::max(block.offset, other->offset + other->size);
-      }
-      bytes = std::max(bytes, block.offset + block.size);
-      const auto position =
-          std::upper_bound(placed.begin(), placed.end(), block.offset,
-                           [](std::int64_t offset, const Block* b) { return offset < b->offset; });
-      placed.insert(position, &block);
-    }
-    return bytes;
-  }
-
   void place() {
-    std::vector<Block> blocks;
-    for (std::uint32_t i = 0; i < plan_.buffers.size(); ++i) {
+    std::vector<ArenaBlock> blocks;
+    std::vector<std::size_t> buffers;
+    for (std::size_t i = 0; i < plan_.buffers.size(); ++i) {
       const plan::Buffer& buffer = plan_.buffers[i];
       if (buffer.kind != plan::BufferKind::arena || lives_[i].last < 0) continue;
-      blocks.push_back({i, aligned(buffer.type.bytes()), lives_[i]});
+      blocks.push_back({aligned(buffer.type.bytes()), lives_[i].first, lives_[i].last});
+      buffers.push_back(i);
     }
     plan_.live_bytes = live_bytes(blocks);
-    // No order is best for all programs: the first that needs no more than what is in use at one
-    // time, or the best of them.
-    const auto length = [](const Block& b) { return b.life.last - b.life.first + 1; };
-    const std::function<bool(const Block&, const Block&)> orders[] = {
-        [](const Block& a, const Block& b) { return a.size > b.size; },
-        [&](const Block& a, const Block& b) { return a.size * length(a) > b.size * length(b); },
-        [&](const Block& a, const Block& b) { return length(a) > length(b); },
-        [](const Block& a, const Block& b) { return a.life.first < b.life.first; }};
-    plan_.arena_bytes = std::numeric_limits<std::int64_t>::max();
-    for (const auto& order : orders) {
-      std::stable_sort(blocks.begin(), blocks.end(), order);
-      const std::int64_t bytes = pack(blocks);
-      if (bytes >= plan_.arena_bytes) continue;
-      plan_.arena_bytes = bytes;
-      for (const Block& block : blocks) plan_.buffers[block.buffer].offset = block.offset;
-      if (bytes == plan_.live_bytes) break;
+    plan_.arena_bytes = pack_arena(blocks);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      plan_.buffers[buffers[i]].offset = blocks[i].offset;
     }
   }
 
