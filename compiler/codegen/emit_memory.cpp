@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "compiler/codegen/emitter.h"
+#include "compiler/codegen/transpose.h"
 
 namespace weft::compiler {
 
@@ -346,30 +347,19 @@ std::size_t Emitter::store_transposed(const loop::Block& block, std::size_t firs
       break;
     }
   }
-  count = std::bit_floor(count);
+  // Square at most: more rows than lanes would only be put together.
+  count = std::min(std::bit_floor(count), std::max<std::size_t>(width_, 2));
   if (count < 2) return 0;
   std::vector<Value*> rows;
   for (std::size_t i = 0; i < count; ++i) {
     const Ex value = block[first + i]->value;
     rows.push_back(arithmetic_.to_memory(head.buffer->dtype, vector(evaluate(value), value->type)));
   }
-  // Row i meets row i + count / 2: after all rounds lane k of all rows is in a row.
-  unsigned lanes = width_;
-  while (rows.size() > 1) {
-    const std::size_t half = rows.size() / 2;
-    for (std::size_t i = 0; i < half; ++i) {
-      rows[i] = builder_.CreateShuffleVector(rows[i], rows[i + half], interleaved(lanes, true));
-    }
-    rows.resize(half);
-    lanes *= 2;
-  }
-  const auto piece = static_cast<unsigned>(count);
+  const std::vector<Value*> parts = transpose(builder_, std::move(rows));
   for (unsigned lane = 0; lane < active_; ++lane) {
-    Value* part =
-        builder_.CreateShuffleVector(rows[0], sequence(static_cast<int>(lane * piece), 1, piece));
     const auto offset = static_cast<std::uint64_t>(index.stride) * lane;
-    contiguous_store(head.buffer, builder_.CreateAdd(index.scalar, builder_.getInt64(offset)), part,
-                     nullptr);
+    contiguous_store(head.buffer, builder_.CreateAdd(index.scalar, builder_.getInt64(offset)),
+                     parts[lane], nullptr);
   }
   wrote(bit(head.buffer));
   return count;

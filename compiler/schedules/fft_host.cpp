@@ -34,6 +34,10 @@ bool FftKernel::plain() const {
   return outputs.size() == 1 && outputs[0].node == &node_;
 }
 
+const loop::Buffer* FftKernel::result_buffer() const {
+  return emitter_.output_buffer({const_cast<Node*>(&node_), 0});
+}
+
 std::vector<Ex> FftKernel::index(Ex outer, Ex position, Ex inner) {
   std::vector<Ex> at = arena().delinearize(outer, outer_);
   at.push_back(position);

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "compiler/schedules/fft_kernel.h"
+#include "compiler/schedules/fft_row.h"
 
 /// Fourier transforms along the innermost axis.
 namespace weft::compiler {
@@ -34,6 +35,21 @@ class RowStrips {
         result_(b_.kernel().local("result", DType::f32,
                                   kernel.results() * parts_ * result_planes_ * width_)),
         tile_(b_.kernel().local("tile", DType::f32, result_planes_ * width_ * chunk_)) {}
+
+  /// Estimated cycles of all rows.
+  static double cycles(const FftKernel& kernel, FftPlanner& planner, int lanes) {
+    const std::int64_t n = kernel.length();
+    const bool real = kernel.kind() != FftKind::complex;
+    const bool two_lines =
+        LineTransform::wants_two_lines(kernel.kind(), n) && kernel.outer() % 2 == 0;
+    const std::int64_t strip = two_lines ? 2 * lanes : lanes;
+    const auto strips = static_cast<double>((kernel.outer() + strip - 1) / strip);
+    double copies = real && n % 2 == 0 ? 18 : 40;
+    constexpr std::int64_t inner_cache = 256;
+    if (n > inner_cache) copies *= 1.5;
+    return strips *
+           (planner.plan(real && n % 2 == 0 ? n / 2 : n)->cycles + copies * static_cast<double>(n));
+  }
 
   std::int64_t strip() const { return parts_ * width_; }
 
@@ -152,15 +168,203 @@ class RowStrips {
   const loop::Buffer* tile_;
 };
 
+// ---- one row at a time --------------------------------------------------------------------------
+
+/// Rows one after the other, each in whole vectors.
+class SingleRows {
+ public:
+  SingleRows(FftKernel& kernel, FftPlanner& planner, int lanes)
+      : kernel_(kernel),
+        a_(kernel.arena()),
+        b_(kernel.builder()),
+        lanes_(lanes),
+        n_(kernel.length()),
+        halved_(kernel.kind() != FftKind::complex && n_ % 2 == 0),
+        points_(halved_ ? n_ / 2 : n_),
+        pitch_(points_ + 1),
+        row_(b_, planner, points_, lanes) {
+    if (kernel.kind() == FftKind::complex) return;
+    bins_ = b_.kernel().local("bins", DType::f32, 2 * pitch_);
+    if (!halved_) return;
+    if (kernel.kind() == FftKind::to_real && !kernel.plain()) {
+      line_ = b_.kernel().local("line", DType::f32, n_);
+    }
+    // As in LineTransform.
+    std::vector<double> values;
+    for (const bool imaginary : {false, true}) {
+      for (std::int64_t k = 0; k <= points_; ++k) {
+        const std::complex<double> root = root_of_unity(k, n_);
+        const std::complex<double> factor =
+            kernel.kind() == FftKind::from_real
+                ? std::complex<double>(0, -0.5) * root
+                : std::complex<double>(0, 1 / static_cast<double>(n_)) * std::conj(root);
+        values.push_back(imaginary ? factor.imag() : factor.real());
+      }
+    }
+    factors_ = b_.kernel().table("factors", DType::f32, std::move(values));
+  }
+
+  static double cycles(const FftKernel& kernel, FftPlanner& planner, int lanes) {
+    const std::int64_t n = kernel.length();
+    if (kernel.kind() == FftKind::complex) return RowTransform::cycles(planner, n, lanes);
+    const std::int64_t points = n % 2 == 0 ? n / 2 : n;
+    return RowTransform::cycles(planner, points, lanes) +
+           20 * static_cast<double>(points / lanes + 1);
+  }
+
+  void run(Ex row) {
+    switch (kernel_.kind()) {
+      case FftKind::complex:
+        complex(row);
+        break;
+      case FftKind::from_real:
+        from_real(row);
+        break;
+      case FftKind::to_real:
+        to_real(row);
+        break;
+    }
+  }
+
+ private:
+  ComplexEx load(const loop::Buffer* planes, Ex position) {
+    return {b_.let(a_.load(planes, position)),
+            b_.let(a_.load(planes, a_.add(position, a_.integer(pitch_))))};
+  }
+  void save(Ex position, const ComplexEx& value) {
+    const Ex zero = a_.constant(Scalar::f32, 0);
+    b_.store(bins_, position, value.re == nullptr ? zero : value.re);
+    b_.store(bins_, a_.add(position, a_.integer(pitch_)), value.im == nullptr ? zero : value.im);
+  }
+  ComplexEx scaled(const ComplexEx& value) {
+    const Ex scale = a_.constant(Scalar::f32, 1 / static_cast<double>(n_));
+    return {a_.mul(value.re, scale), a_.mul(value.im, scale)};
+  }
+
+  void complex(Ex row) {
+    const Ex none = a_.integer(0);
+    row_.run(
+        kernel_.inverse(), [&](Ex j) { return kernel_.read(row, j, none); },
+        [&](Ex k, const ComplexEx& value) {
+          kernel_.write(row, k, none, kernel_.inverse() ? scaled(value) : value);
+        });
+  }
+
+  void from_real(Ex row) {
+    const Ex none = a_.integer(0);
+    row_.run(
+        false,
+        [&](Ex j) -> ComplexEx {
+          if (!halved_) return kernel_.read(row, j, none);
+          const Ex even = a_.mul(j, a_.integer(2));
+          return {kernel_.read(row, even, none).re,
+                  kernel_.read(row, a_.add(even, a_.integer(1)), none).re};
+        },
+        [&](Ex k, const ComplexEx& value) { save(k, value); });
+    if (!halved_) {
+      b_.loop(kernel_.results(), Role::vector, lanes_,
+              [&](Ex k) { kernel_.write(row, k, none, load(bins_, k)); });
+      return;
+    }
+    save(a_.integer(points_), load(bins_, none));
+    b_.loop(points_ + 1, Role::vector, lanes_, [&](Ex k) {
+      const ComplexEx z = load(bins_, k);
+      const ComplexEx mirror = conjugate(a_, load(bins_, a_.sub(a_.integer(points_), k)));
+      const ComplexEx sum = add(a_, z, mirror);
+      const ComplexEx turned = multiply(a_, subtract(a_, z, mirror), load(factors_, k));
+      const Ex scale = a_.constant(Scalar::f32, 0.5);
+      kernel_.write(row, k, none,
+                    {a_.fma(scale, sum.re, turned.re), a_.fma(scale, sum.im, turned.im)});
+    });
+  }
+
+  void to_real(Ex row) {
+    const Ex none = a_.integer(0);
+    const Ex zero = a_.constant(Scalar::f32, 0);
+    const Ex end = a_.integer(points_);
+    b_.loop(kernel_.points(), Role::vector, lanes_, [&](Ex k) {
+      const ComplexEx value = kernel_.read(row, k, none);
+      const ComplexEx bin{b_.let(value.re), b_.let(value.im)};
+      save(k, bin);
+      if (!halved_) save(a_.sub(end, k), conjugate(a_, bin));
+    });
+    // The first bin is real, and the last one of an even length.
+    b_.store(bins_, a_.integer(pitch_), zero);
+    if (halved_) b_.store(bins_, a_.integer(pitch_ + points_), zero);
+    if (!halved_) {
+      row_.run(
+          true, [&](Ex k) { return load(bins_, k); },
+          [&](Ex j, const ComplexEx& value) {
+            kernel_.write(row, j, none, {scaled(value).re, nullptr});
+          });
+      return;
+    }
+    row_.run(
+        true,
+        [&](Ex k) -> ComplexEx {
+          const ComplexEx x = load(bins_, k);
+          const ComplexEx mirror = conjugate(a_, load(bins_, a_.sub(end, k)));
+          const ComplexEx sum = add(a_, x, mirror);
+          const ComplexEx turned = multiply(a_, subtract(a_, x, mirror), load(factors_, k));
+          const Ex scale = a_.constant(Scalar::f32, 1 / static_cast<double>(n_));
+          return {a_.fma(scale, sum.re, turned.re), a_.fma(scale, sum.im, turned.im)};
+        },
+        [&](Ex j, const ComplexEx& value) {
+          const Ex even = a_.mul(j, a_.integer(2));
+          const ComplexEx pair{b_.let(value.re), b_.let(value.im)};
+          const loop::Buffer* to = line_;
+          Ex at = even;
+          if (to == nullptr) {
+            to = kernel_.result_buffer();
+            at = a_.add(a_.mul(row, a_.integer(n_)), even);
+          }
+          b_.store(to, at, pair.re);
+          b_.store(to, a_.add(at, a_.integer(1)), pair.im);
+        });
+    if (line_ == nullptr) return;
+    b_.loop(n_, Role::vector, lanes_,
+            [&](Ex j) { kernel_.write(row, j, none, {a_.load(line_, j), nullptr}); });
+  }
+
+  FftKernel& kernel_;
+  loop::Arena& a_;
+  loop::Builder& b_;
+  int lanes_;
+  std::int64_t n_;
+  bool halved_;  ///< of points_ = n / 2 pairs
+  std::int64_t points_;
+  std::int64_t pitch_;  ///< from the real parts to the imaginary ones
+  RowTransform row_;
+  const loop::Buffer* bins_ = nullptr;
+  const loop::Buffer* line_ = nullptr;
+  const loop::Buffer* factors_ = nullptr;
+};
+
 }  // namespace
 
 void schedule_innermost_fft(FftKernel& kernel, const HostTarget& target) {
   loop::Builder& b = kernel.builder();
+  loop::Arena& a = kernel.arena();
   FftPlanner planner;
-  RowStrips strips(kernel, planner, target.vector_lanes(DType::f32));
+  const int lanes = target.vector_lanes(DType::f32);
+  const std::int64_t rows = kernel.outer();
+  if (static_cast<double>(rows) * SingleRows::cycles(kernel, planner, lanes) <=
+      RowStrips::cycles(kernel, planner, lanes)) {
+    SingleRows single(kernel, planner, lanes);
+    const std::int64_t chunk = std::clamp<std::int64_t>(
+        block_elements / std::max<std::int64_t>(kernel.length(), 1), 1, rows);
+    b.phase((rows + chunk - 1) / chunk, [&](Ex block) {
+      const Ex first = a.mul(block, a.integer(chunk));
+      const Ex left = a.sub(a.integer(rows), first);
+      b.loop(a.binary(loop::Binary::minimum, left, a.integer(chunk)),
+             [&](Ex i) { single.run(b.let_within(a.add(first, i), 0, rows - 1)); });
+    });
+    return;
+  }
+  RowStrips strips(kernel, planner, lanes);
   const std::int64_t strip = strips.strip();
-  b.phase((kernel.outer() + strip - 1) / strip, [&](Ex block) {
-    for_chunk(kernel.emitter(), block, kernel.outer(), strip,
+  b.phase((rows + strip - 1) / strip, [&](Ex block) {
+    for_chunk(kernel.emitter(), block, rows, strip,
               [&](Ex first, std::int64_t extent) { strips.run(first, extent); });
   });
 }

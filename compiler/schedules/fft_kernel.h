@@ -27,8 +27,9 @@ class FftKernel {
   std::int64_t results() const { return results_; }
   bool complex_operand() const { return kind_ != FftKind::from_real; }
   bool complex_result() const { return kind_ != FftKind::to_real; }
-  /// Whether the transform is all that is stored.
+  /// Whether the transform is all that is stored, in result_buffer().
   bool plain() const;
+  const loop::Buffer* result_buffer() const;
 
   /// Point `position` below length() of the line at (outer, inner); null parts where it is zero.
   ComplexEx read(Ex outer, Ex position, Ex inner);
