@@ -43,7 +43,7 @@ class RowStrips {
     const bool two_lines =
         LineTransform::wants_two_lines(kernel.kind(), n) && kernel.outer() % 2 == 0;
     const std::int64_t strip = two_lines ? 2 * lanes : lanes;
-    const auto strips = static_cast<double>((kernel.outer() + strip - 1) / strip);
+    const std::int64_t strips = (kernel.outer() + strip - 1) / strip;
     double copies = real && n % 2 == 0 ? 18 : 40;
     constexpr std::int64_t inner_cache = 256;
     if (n > inner_cache) copies *= 1.5;
@@ -208,8 +208,8 @@ class SingleRows {
     const std::int64_t n = kernel.length();
     if (kernel.kind() == FftKind::complex) return RowTransform::cycles(planner, n, lanes);
     const std::int64_t points = n % 2 == 0 ? n / 2 : n;
-    return RowTransform::cycles(planner, points, lanes) +
-           20 * static_cast<double>(points / lanes + 1);
+    const std::int64_t vectors = points / lanes + 1;
+    return RowTransform::cycles(planner, points, lanes) + 20 * static_cast<double>(vectors);
   }
 
   void run(Ex row) {

@@ -28,7 +28,8 @@ RowTransform::Choice RowTransform::choose(FftPlanner& planner, std::int64_t n, i
   for (std::int64_t radix = 1; radix <= std::min(n, largest_butterfly); ++radix) {
     if (n % radix != 0 || (radix == 1 && n > 1)) continue;
     const std::int64_t columns = n / radix;
-    const double vectors = static_cast<double>(columns / lanes) +
+    const std::int64_t whole = columns / lanes;
+    const double vectors = static_cast<double>(whole) +
                            (columns % lanes > 0 ? width_share(columns % lanes, lanes) : 0);
     // With the transposition.
     const double first = static_cast<double>(radix) * (butterfly_cycles(radix) + 10) * vectors;
