@@ -71,7 +71,7 @@ Group& RegionFuser::make_group(int index) {
   for (const auto& member : members) group.members.push_back(member.second);
   for (const Node* node : own) {
     for (std::uint32_t result = 0; result < node->results.size(); ++result) {
-      bool stored = info_[node].escapes;
+      bool stored = info_[node].escaping.contains(result);
       for (const Use& use : info_[node].uses) {
         if (use.user->operands[use.operand].index != result) continue;
         stored = stored || needed_elsewhere(*use.user, index);

@@ -35,7 +35,12 @@ class RegionFuser {
   struct Info {
     int position = -1;
     std::vector<Use> uses;
-    bool escapes = false;  ///< needed in memory by something that is not a kernel
+    bool escapes = false;              ///< needed in memory by something that is not a kernel
+    std::set<std::uint32_t> escaping;  ///< the results that are
+    void escape(std::uint32_t result) {
+      escapes = true;
+      escaping.insert(result);
+    }
     bool is_virtual = false;
     int cost = 0;           ///< operations an element, virtual operands included
     double leaf_bytes = 0;  ///< bytes read to rebuild the whole value

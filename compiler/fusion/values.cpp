@@ -33,12 +33,12 @@ void RegionFuser::number() {
 void RegionFuser::escape(const Region& region) {
   for (const Node* node : region.nodes) {
     for (Value v : node->operands) {
-      if (here(*v.node) && needs_memory(*node, v)) info_[v.node].escapes = true;
+      if (here(*v.node) && needs_memory(*node, v)) info_[v.node].escape(v.index);
     }
     for (const Region* nested : node->regions) escape(*nested);
   }
   for (Value v : region.yields) {
-    if (here(*v.node)) info_[v.node].escapes = true;
+    if (here(*v.node)) info_[v.node].escape(v.index);
   }
 }
 
@@ -55,13 +55,13 @@ void RegionFuser::count_uses() {
       if (kernel) {
         info_[producer].uses.push_back({node, i});
       } else {
-        info_[producer].escapes = true;
+        info_[producer].escape(node->operands[i].index);
       }
     }
     for (const Region* nested : node->regions) escape(*nested);
   }
   for (Value v : region_.yields) {
-    if (here(*v.node)) info_[v.node].escapes = true;
+    if (here(*v.node)) info_[v.node].escape(v.index);
   }
 }
 

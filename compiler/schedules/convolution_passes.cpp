@@ -15,33 +15,39 @@ using loop::Scalar;
 
 namespace {
 
-/// Larger ones do not leave the registers of a core (32 with AVX-512) enough room, and take long to
-/// compile.
-constexpr std::int64_t candidates[] = {2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16};
-/// The last butterfly holds a spectrum beside its points.
-constexpr std::int64_t largest_last = 8;
+/// Larger ones do not leave the registers of a core (32 with AVX-512) enough room: a first pass of
+/// radix 16 took 40 % longer than two of radix 4.
+constexpr std::int64_t candidates[] = {2, 3, 4, 5, 6, 7, 8};
+/// The last butterfly holds a spectrum beside its points, of one line or of two.
+constexpr std::int64_t largest_last[] = {8, 4};
 
 /// Cycles a point of one forward and one inverse pass whose blocks have `points`.
 double pass_cycles(std::int64_t radix, std::int64_t points, bool first) {
   constexpr std::int64_t inner_cache = 224;   // points of a line in 16 lanes
   constexpr std::int64_t outer_cache = 6144;  // of two lines and their product
-  // The first pass turns all of its points, twice; real ones are half as much to read and write.
-  double cycles = 2 * butterfly_cycles(radix) + (first ? 2 : 0);
+  double cycles = 2 * butterfly_cycles(radix);
+  // The first pass turns all of its points, twice, and reads and writes operands and results at as
+  // many places at a time as its radix.
+  if (first) cycles += radix > 4 ? 6 : 2;
   if (points > inner_cache) cycles += 6;
   if (points > outer_cache) cycles += 10;
   return cycles;
 }
 
+/// Cycles a point for what passes do not change: the way from operands to results.
+constexpr double memory_cycles = 16;
+
 struct Search {
+  std::int64_t lines = 1;
   ConvolutionPlan best;
   std::vector<std::int64_t> radices;
 
   /// Adds the passes of blocks of `points`, of which `total` are in the line.
   void extend(std::int64_t total, std::int64_t points, double cycles) {
     const double scale = static_cast<double>(total);
-    if (!best.radices.empty() && cycles * scale >= best.cycles) return;
-    if (points <= largest_last && !radices.empty()) {
-      const double whole = (cycles + 2 * butterfly_cycles(points)) * scale;
+    if (!best.radices.empty() && (cycles + memory_cycles) * scale >= best.cycles) return;
+    if (points <= largest_last[lines - 1] && !radices.empty()) {
+      const double whole = (cycles + 2 * butterfly_cycles(points) + memory_cycles) * scale;
       if (best.radices.empty() || whole < best.cycles) {
         best.length = total;
         best.cycles = whole;
@@ -60,8 +66,8 @@ struct Search {
 
 }  // namespace
 
-ConvolutionPlan plan_convolution(std::int64_t minimum) {
-  Search search;
+ConvolutionPlan plan_convolution(std::int64_t minimum, int lines) {
+  Search search{lines, {}, {}};
   const std::int64_t first = std::max<std::int64_t>(minimum, 4);
   // A power of two is below twice the minimum; what is longer costs more.
   for (std::int64_t length = first; length <= first + first / 2 || search.best.radices.empty();
@@ -81,6 +87,8 @@ ConvolutionPasses::ConvolutionPasses(loop::Builder& builder, const ConvolutionPl
     : b_(builder), a_(builder.arena()), plan_(plan), width_(width) {
   constexpr std::int64_t aliasing_bytes = 2048;
   const std::size_t levels = plan_.radices.size();
+  constexpr int line_bytes = 64;
+  direct_ = 4 * width >= line_bytes;
   size_.resize(levels + 1, 1);
   pitch_.resize(levels + 1, 1);
   dense_.resize(levels + 1, true);
@@ -184,7 +192,9 @@ void ConvolutionPasses::for_tiles(std::size_t level, Ex position, Ex slot,
 }
 
 /// Operands and results lie far apart between the rows of the first and last pass, at distances
-/// that map to few sets of the caches: they are moved in runs of neighbours, through a tile.
+/// that map to few sets of the caches. Where lanes are less than a line of a cache, which then
+/// must stay until its other parts are asked for, they are moved in runs of neighbours, through a
+/// tile.
 const loop::Buffer* ConvolutionPasses::tile() {
   if (tile_ == nullptr) {
     tile_ = b_.kernel().local("tile", DType::f32, radix(0) * tile_columns_ * 2 * width_);
@@ -196,39 +206,57 @@ Ex ConvolutionPasses::tile_element(Ex row, Ex column, int part) {
   return element(a_.add(a_.mul(row, a_.integer(tile_columns_)), column), part, lane_);
 }
 
+/// The rows of a tile, the last of which may be wanted in part.
+void ConvolutionPasses::for_rows(
+    std::int64_t wanted, Ex first,
+    const std::function<void(Ex row, Ex column, Ex position, Ex inside)>& body) {
+  const std::int64_t m = size_[1];
+  const std::int64_t full = wanted / m;
+  b_.loop(full, Role::serial, 1, [&](Ex row) {
+    b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
+      body(row, column, a_.add(a_.mul(row, a_.integer(m)), a_.add(first, column)), nullptr);
+    });
+  });
+  if (wanted % m == 0) return;
+  b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
+    const Ex j = a_.add(first, column);
+    body(a_.integer(full), column, a_.add(j, a_.integer(full * m)),
+         a_.less(j, a_.integer(wanted % m)));
+  });
+}
+
+/// Whether the position of column j in row q is below `wanted`: null where all of the row are.
+Ex ConvolutionPasses::inside(std::int64_t wanted, std::int64_t q, Ex j) {
+  const std::int64_t rest = wanted - q * size_[1];
+  return rest >= size_[1] ? nullptr : a_.less(j, a_.integer(rest));
+}
+
 void ConvolutionPasses::first_pass(const Signal& signal) {
   const std::int64_t r = radix(0);
   const std::int64_t m = size_[1];
   for_tiles(1, a_.integer(0), a_.integer(0), [&](Ex first, Ex slot) {
-    const auto fetch = [&](Ex row, Ex column, Ex position, Ex predicate) {
-      const ComplexEx value = signal.read(position, predicate);
-      b_.store(tile(), tile_element(row, column, 0), value.re);
-      if (!signal.real) b_.store(tile(), tile_element(row, column, 1), value.im);
-    };
-    const std::int64_t full = signal.extent / m;
-    const std::int64_t rest = signal.extent % m;
-    b_.loop(full, Role::serial, 1, [&](Ex row) {
-      b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
-        const Ex position = a_.add(a_.mul(row, a_.integer(m)), a_.add(first, column));
-        fetch(row, column, position, nullptr);
-      });
-    });
-    if (rest > 0) {
-      b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
-        const Ex j = a_.add(first, column);
-        fetch(a_.integer(full), column, a_.add(j, a_.integer(full * m)),
-              a_.less(j, a_.integer(rest)));
+    if (!direct_) {
+      for_rows(signal.extent, first, [&](Ex row, Ex column, Ex position, Ex predicate) {
+        const ComplexEx value = signal.read(position, predicate);
+        b_.store(tile(), tile_element(row, column, 0), value.re);
+        if (!signal.real) b_.store(tile(), tile_element(row, column, 1), value.im);
       });
     }
     b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
+      const Ex j = a_.add(first, column);
       // The next tile comes while this one is transformed.
       for (std::int64_t q = 0; signal.ahead_of_read && q * m < signal.extent; ++q) {
-        signal.ahead_of_read(a_.add(a_.add(first, column), a_.integer(q * m + tile_columns_)));
+        signal.ahead_of_read(a_.add(j, a_.integer(q * m + tile_columns_)));
       }
       std::vector<ComplexEx> x(static_cast<std::size_t>(r));
-      for (std::int64_t q = 0; q < full + (rest > 0 ? 1 : 0); ++q) {
-        ComplexEx value{a_.load(tile(), tile_element(a_.integer(q), column, 0)), nullptr};
-        if (!signal.real) value.im = a_.load(tile(), tile_element(a_.integer(q), column, 1));
+      for (std::int64_t q = 0; q * m < signal.extent; ++q) {
+        ComplexEx value;
+        if (direct_) {
+          value = signal.read(a_.add(j, a_.integer(q * m)), inside(signal.extent, q, j));
+        } else {
+          value.re = a_.load(tile(), tile_element(a_.integer(q), column, 0));
+          if (!signal.real) value.im = a_.load(tile(), tile_element(a_.integer(q), column, 1));
+        }
         value = twist(value, q, false);
         value.re = b_.let(value.re);
         if (value.im != nullptr) value.im = b_.let(value.im);
@@ -236,9 +264,8 @@ void ConvolutionPasses::first_pass(const Signal& signal) {
       }
       const std::vector<ComplexEx> y = butterfly(a_, x, false, &b_);
       for (std::int64_t k = 0; k < r; ++k) {
-        const ComplexEx factor = turn(0, a_.add(first, column), k);
         save(signal.scratch, a_.add(a_.add(slot, column), a_.integer(k * pitch_[1])),
-             multiply(a_, y[static_cast<std::size_t>(k)], factor));
+             multiply(a_, y[static_cast<std::size_t>(k)], turn(0, j, k)));
       }
     });
   });
@@ -247,43 +274,42 @@ void ConvolutionPasses::first_pass(const Signal& signal) {
 void ConvolutionPasses::last_pass(const Signal& signal) {
   const std::int64_t r = radix(0);
   const std::int64_t m = size_[1];
-  const std::int64_t full = signal.wanted / m;
-  const std::int64_t rest = signal.wanted % m;
+  const auto write = [&](Ex position, Ex predicate, const ComplexEx& value) {
+    if (predicate == nullptr) {
+      signal.write(position, value);
+    } else {
+      b_.condition(predicate, [&] { signal.write(position, value); });
+    }
+  };
   for_tiles(1, a_.integer(0), a_.integer(0), [&](Ex first, Ex slot) {
     b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
+      const Ex j = a_.add(first, column);
       for (std::int64_t q = 0; signal.ahead_of_write && q * m < signal.wanted; ++q) {
-        signal.ahead_of_write(a_.add(a_.add(first, column), a_.integer(q * m)));
+        signal.ahead_of_write(a_.add(j, a_.integer(q * m)));
       }
       std::vector<ComplexEx> x;
       for (std::int64_t k = 0; k < r; ++k) {
         const ComplexEx value =
             load(signal.scratch, a_.add(a_.add(slot, column), a_.integer(k * pitch_[1])));
-        const ComplexEx factor = conjugate(a_, turn(0, a_.add(first, column), k));
-        const ComplexEx turned = multiply(a_, value, factor);
+        const ComplexEx turned = multiply(a_, value, conjugate(a_, turn(0, j, k)));
         x.push_back({b_.let(turned.re), b_.let(turned.im)});
       }
       const std::vector<ComplexEx> y = butterfly(a_, x, true, &b_);
-      for (std::int64_t q = 0; q < full + (rest > 0 ? 1 : 0); ++q) {
+      for (std::int64_t q = 0; q * m < signal.wanted; ++q) {
         const ComplexEx value = twist(y[static_cast<std::size_t>(q)], q, true);
+        if (direct_) {
+          write(a_.add(j, a_.integer(q * m)), inside(signal.wanted, q, j), value);
+          continue;
+        }
         b_.store(tile(), tile_element(a_.integer(q), column, 0), value.re);
-        if (signal.real_part) continue;
-        b_.store(tile(), tile_element(a_.integer(q), column, 1), value.im);
+        if (!signal.real_part) b_.store(tile(), tile_element(a_.integer(q), column, 1), value.im);
       }
     });
-    const auto write = [&](Ex row, Ex column, Ex position) {
-      signal.write(position, {a_.load(tile(), tile_element(row, column, 0)),
-                              a_.load(tile(), tile_element(row, column, 1))});
-    };
-    b_.loop(full, Role::serial, 1, [&](Ex row) {
-      b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
-        write(row, column, a_.add(a_.mul(row, a_.integer(m)), a_.add(first, column)));
-      });
-    });
-    if (rest == 0) return;
-    b_.loop(tile_columns_, Role::serial, 1, [&](Ex column) {
-      const Ex j = a_.add(first, column);
-      b_.condition(a_.less(j, a_.integer(rest)),
-                   [&] { write(a_.integer(full), column, a_.add(j, a_.integer(full * m))); });
+    if (direct_) return;
+    for_rows(signal.wanted, first, [&](Ex row, Ex column, Ex position, Ex predicate) {
+      write(position, predicate,
+            {a_.load(tile(), tile_element(row, column, 0)),
+             signal.real_part ? nullptr : a_.load(tile(), tile_element(row, column, 1))});
     });
   });
 }

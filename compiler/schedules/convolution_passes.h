@@ -18,8 +18,9 @@ struct ConvolutionPlan {
   double cycles = 0;
 };
 
-/// The cheapest plan of at least `minimum` points; of two passes or more.
-ConvolutionPlan plan_convolution(std::int64_t minimum);
+/// The cheapest plan of at least `minimum` points, of two passes or more, for kernels that
+/// transform one or two lines at a time.
+ConvolutionPlan plan_convolution(std::int64_t minimum, int lines);
 
 /// Passes of transforms for convolutions of real sequences, a line a vector lane.
 ///
@@ -89,6 +90,9 @@ class ConvolutionPasses {
                 const std::function<void(Ex position, Ex slot)>& body);
   void for_tiles(std::size_t level, Ex position, Ex slot,
                  const std::function<void(Ex position, Ex slot)>& body);
+  Ex inside(std::int64_t wanted, std::int64_t q, Ex j);
+  void for_rows(std::int64_t wanted, Ex first,
+                const std::function<void(Ex row, Ex column, Ex position, Ex inside)>& body);
   const loop::Buffer* tile();
   Ex tile_element(Ex row, Ex column, int part);
   void first_pass(const Signal& signal);
@@ -106,6 +110,7 @@ class ConvolutionPasses {
   std::vector<std::int64_t> pitch_;  ///< slots from one block of a level to the next
   std::vector<bool> dense_;          ///< whether the slots of a block are without gaps
   std::int64_t slots_ = 0;
+  bool direct_ = false;  ///< operands and results are moved without a tile
   std::vector<const loop::Buffer*> turns_;
   std::int64_t tile_columns_ = 1;
   const loop::Buffer* tile_ = nullptr;
