@@ -167,6 +167,9 @@ void Emitter::statement(const Statement& statement) {
     case StatementKind::condition:
       condition(statement);
       break;
+    case StatementKind::barrier:
+    case StatementKind::intrinsic:
+      throw std::logic_error("kernel " + kernel_.name + ": a statement of a GPU in host code");
   }
 }
 

@@ -58,6 +58,9 @@ Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
   std::vector<const loop::Buffer*> in_scratch;
   for (const loop::Buffer& buffer : kernel.buffers) {
     if (buffer.space == loop::Space::argument) continue;
+    if (buffer.space == loop::Space::shared) {
+      throw std::logic_error("kernel " + kernel.name + ": shared memory in host code");
+    }
     Storage::Place place;
     if (buffer.space == loop::Space::table) {
       place.table = make_table(module, buffer);
@@ -150,6 +153,11 @@ std::string phase_symbol(const std::string& symbol, std::size_t phase) {
 
 GeneratedCode generate_host(const loop::Kernel& kernel, const std::string& symbol,
                             const HostTarget& target, const CodegenOptions& options) {
+  for (const loop::Phase& phase : kernel.phases) {
+    if (phase.threads > 0) {
+      throw std::logic_error("kernel " + kernel.name + ": a phase of a GPU in host code");
+    }
+  }
   const std::unique_ptr<llvm::TargetMachine> machine = target_machine(target);
   llvm::LLVMContext context;
   llvm::Module module(symbol, context);

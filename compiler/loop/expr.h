@@ -108,7 +108,8 @@ using Ex = const Expr*;
 
 enum class Space : std::uint8_t {
   argument,  ///< in device memory, an argument of the kernel
-  local,     ///< scratch of one block
+  local,     ///< scratch of one block; in a phase of a GPU, of one thread
+  shared,    ///< memory of one block of a GPU, which all of its threads see
   table      ///< constant data inside the code
 };
 

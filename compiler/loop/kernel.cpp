@@ -29,6 +29,17 @@ const Buffer* Kernel::local(std::string buffer_name, DType dtype, std::int64_t e
   return &buffers.back();
 }
 
+const Buffer* Kernel::shared(std::string buffer_name, DType dtype, std::int64_t elements) {
+  buffers.push_back({.name = std::move(buffer_name),
+                     .dtype = dtype,
+                     .elements = elements,
+                     .space = Space::shared,
+                     .writable = true,
+                     .index = -1,
+                     .values = {}});
+  return &buffers.back();
+}
+
 const Buffer* Kernel::table(std::string buffer_name, DType dtype, std::vector<double> values) {
   const auto elements = static_cast<std::int64_t>(values.size());
   buffers.push_back({.name = std::move(buffer_name),
@@ -70,6 +81,26 @@ void Builder::phase(std::int64_t grid, const std::function<void(Ex block)>& body
   kernel_.phases.push_back(std::move(phase));
 }
 
+void Builder::phase(std::int64_t grid, std::int64_t threads,
+                    const std::function<void(Ex block, Ex thread)>& body) {
+  if (threads < 1 || threads > 1024) {
+    throw std::logic_error("a block of " + std::to_string(threads) + " threads");
+  }
+  const Ex thread = arena().variable(Scalar::i64, 0, threads - 1);
+  phase(grid, [&](Ex block) {
+    threads_ = true;
+    try {
+      body(block, thread);
+    } catch (...) {
+      threads_ = false;
+      throw;
+    }
+    threads_ = false;
+  });
+  kernel_.phases.back().threads = threads;
+  kernel_.phases.back().thread = thread;
+}
+
 void Builder::loop(std::int64_t extent, Role role, int width,
                    const std::function<void(Ex index)>& body) {
   if (extent < 0) throw std::logic_error("a loop with a negative extent");
@@ -84,7 +115,9 @@ void Builder::loop(std::int64_t extent, Role role, int width,
   statement->width = role == Role::vector ? width : 1;
   statement->extent = arena().integer(extent);
   statement->variable = arena().variable(Scalar::i64, 0, extent - 1);
+  const bool outer = std::exchange(vector_, vector_ || statement->width > 1);
   nested(statement->body, [&] { body(statement->variable); });
+  vector_ = outer;
 }
 
 void Builder::loop(Ex extent, const std::function<void(Ex index)>& body) {
@@ -193,6 +226,57 @@ Ex Builder::read(Accumulator* accumulator) {
   statement->accumulator = accumulator;
   statement->variable = arena().variable(accumulator->type);
   return statement->variable;
+}
+
+void Builder::barrier() {
+  if (!threads_) throw std::logic_error("a barrier outside of a phase with threads");
+  if (vector_) throw std::logic_error("a barrier inside a vector loop");
+  append(StatementKind::barrier);
+}
+
+std::vector<Ex> Builder::call(const Intrinsic& intrinsic, std::vector<Ex> operands,
+                              std::vector<Address> addresses) {
+  const std::string row(intrinsic.name);
+  if (!threads_) throw std::logic_error(row + " outside of a phase with threads");
+  if (vector_ && !intrinsic.pure()) throw std::logic_error(row + " inside a vector loop");
+  if (operands.size() != intrinsic.operands.size() ||
+      addresses.size() != intrinsic.addresses.size()) {
+    throw std::logic_error(row + " with another number of operands or addresses");
+  }
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const Intrinsic::Operand& wanted = intrinsic.operands[i];
+    if (operands[i]->type != wanted.type) {
+      throw std::logic_error(row + ": operand " + std::to_string(i) + " is " +
+                             std::string(name(operands[i]->type)) + " instead of " +
+                             std::string(name(wanted.type)));
+    }
+    if (wanted.immediate && (operands[i]->kind != ExprKind::constant || operands[i]->integer < 0 ||
+                             operands[i]->integer > wanted.limit)) {
+      throw std::logic_error(row + ": operand " + std::to_string(i) +
+                             " must be a constant from 0 to " + std::to_string(wanted.limit));
+    }
+  }
+  for (std::size_t i = 0; i < addresses.size(); ++i) {
+    const Intrinsic::Address& wanted = intrinsic.addresses[i];
+    const Buffer* buffer = addresses[i].buffer;
+    if (!buffer || !addresses[i].index || addresses[i].index->type != Scalar::i64) {
+      throw std::logic_error(row + ": an address is a buffer and an index of i64");
+    }
+    if (buffer->space != wanted.space || (wanted.dtype && buffer->dtype != *wanted.dtype)) {
+      throw std::logic_error(row + ": " + buffer->name + " is of another space or type");
+    }
+    if (wanted.access != Intrinsic::Access::read && !buffer->writable) {
+      throw std::logic_error(row + ": " + buffer->name + " is read-only");
+    }
+  }
+  Statement* statement = append(StatementKind::intrinsic);
+  statement->intrinsic = &intrinsic;
+  statement->operands = std::move(operands);
+  statement->addresses = std::move(addresses);
+  for (const Scalar type : intrinsic.results) {
+    statement->results.push_back(arena().variable(type));
+  }
+  return statement->results;
 }
 
 }  // namespace weft::loop

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compiler/loop/expr.h"
+#include "compiler/loop/intrinsic.h"
 
 /// The loop language: statements and kernels.
 namespace weft::loop {
@@ -38,7 +39,15 @@ enum class StatementKind : std::uint8_t {
   accumulate,
   assign,
   condition,
-  prefetch
+  prefetch,
+  barrier,   ///< GPU: all threads of the block meet; what they wrote before is seen after it
+  intrinsic  ///< GPU: a row of compiler/loop/intrinsic.h
+};
+
+/// An element of a buffer.
+struct Address {
+  const Buffer* buffer = nullptr;
+  Ex index = nullptr;
 };
 
 struct Statement {
@@ -58,13 +67,22 @@ struct Statement {
   const Buffer* buffer = nullptr;
   Ex index = nullptr;
   Accumulator* accumulator = nullptr;  ///< declare, accumulate, assign; let: its value
+  // intrinsic
+  const Intrinsic* intrinsic = nullptr;
+  std::vector<Ex> operands;
+  std::vector<Ex> results;  ///< variables that are bound
+  std::vector<Address> addresses;
 };
 
 /// One parallel sweep: `body` runs for each block in [0, grid), in any order and on any worker.
 /// Blocks of one phase must not depend on each other; a phase starts when the one before has ended.
+/// On a GPU a phase is a launch, and `body` is what one thread of a block does. Accumulators and
+/// lets are its registers, a vector loop (of 2, 4 or 8 lanes) is its vector accesses.
 struct Phase {
   Ex block = nullptr;  ///< variable, i64
   std::int64_t grid = 1;
+  std::int64_t threads = 0;  ///< of a block; 0: a phase of the host
+  Ex thread = nullptr;       ///< variable, i64, in [0, threads); null on the host
   Block body;
 };
 
@@ -79,6 +97,8 @@ struct Kernel {
 
   const Buffer* argument(std::string name, DType dtype, std::int64_t elements, bool writable);
   const Buffer* local(std::string name, DType dtype, std::int64_t elements);
+  /// Uninitialised where a block starts; lies at a multiple of 128 bytes.
+  const Buffer* shared(std::string name, DType dtype, std::int64_t elements);
   const Buffer* table(std::string name, DType dtype, std::vector<double> values);
 };
 
@@ -90,6 +110,9 @@ class Builder {
   Arena& arena() { return kernel_.arena; }
 
   void phase(std::int64_t grid, const std::function<void(Ex block)>& body);
+  /// A phase of a GPU: `body` is one of `threads` threads of a block; 32 neighbours are a warp.
+  void phase(std::int64_t grid, std::int64_t threads,
+             const std::function<void(Ex block, Ex thread)>& body);
   void loop(std::int64_t extent, Role role, int width, const std::function<void(Ex index)>& body);
   void loop(Ex extent, const std::function<void(Ex index)>& body);  ///< serial
   void condition(Ex condition, const std::function<void()>& body);
@@ -110,6 +133,11 @@ class Builder {
   void accumulate(Accumulator* accumulator, Ex value);
   void assign(Accumulator* accumulator, Ex value);
   Ex read(Accumulator* accumulator);
+  /// GPU: must be reached by all threads of the block or by none.
+  void barrier();
+  /// GPU: the results, as variables. Inside of a vector loop only where the row is pure().
+  std::vector<Ex> call(const Intrinsic& intrinsic, std::vector<Ex> operands,
+                       std::vector<Address> addresses = {});
 
  private:
   Statement* append(StatementKind kind);
@@ -117,6 +145,8 @@ class Builder {
 
   Kernel& kernel_;
   Block* block_ = nullptr;
+  bool threads_ = false;  ///< inside of a phase of a GPU
+  bool vector_ = false;   ///< inside of a vector loop
 };
 
 /// Readable form, for dumps and tests.

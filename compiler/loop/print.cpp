@@ -133,7 +133,10 @@ std::string ExpressionPrinter::variable(Ex expr) {
 std::string ExpressionPrinter::buffer(const Buffer* buffer) {
   if (buffer_names_) return buffer->name;
   if (buffer->space == Space::argument) return fmt::format("a{}", buffer->index);
-  return fmt::format("{}{}", buffer->space == Space::local ? 'l' : 't',
+  const char space = buffer->space == Space::local    ? 'l'
+                     : buffer->space == Space::shared ? 's'
+                                                      : 't';
+  return fmt::format("{}{}", space,
                      buffers_.try_emplace(buffer, static_cast<int>(buffers_.size())).first->second);
 }
 
@@ -252,15 +255,22 @@ class KernelPrinter {
     out_ += ")\n";
     for (const Buffer& buffer : kernel_.buffers) {
       if (buffer.space == Space::argument) continue;
-      out_ += fmt::format("  {} {}: {}[{}]", buffer.space == Space::local ? "local" : "table",
-                          expressions_.buffer(&buffer), weft::name(buffer.dtype), buffer.elements);
+      const char* space = buffer.space == Space::local    ? "local"
+                          : buffer.space == Space::shared ? "shared"
+                                                          : "table";
+      out_ += fmt::format("  {} {}: {}[{}]", space, expressions_.buffer(&buffer),
+                          weft::name(buffer.dtype), buffer.elements);
       if (buffer.space == Space::table) table(buffer);
       out_ += '\n';
     }
     for (const Phase& phase : kernel_.phases) {
       indent_ = "  ";
       const std::string block = expression(phase.block);
-      out_ += fmt::format("  phase {} in {}:\n", block, phase.grid);
+      out_ += fmt::format("  phase {} in {}", block, phase.grid);
+      if (phase.threads > 0) {
+        out_ += fmt::format(", thread {} in {}", expression(phase.thread), phase.threads);
+      }
+      out_ += ":\n";
       statements(phase.body);
     }
     return std::move(out_);
@@ -345,7 +355,34 @@ class KernelPrinter {
         statements(s.body);
         break;
       }
+      case StatementKind::barrier:
+        out_ += fmt::format("{}barrier\n", indent_);
+        break;
+      case StatementKind::intrinsic:
+        call(s);
+        break;
     }
+  }
+
+  void call(const Statement& s) {
+    // One after the other: what is shared is written to lines of its own before.
+    std::string arguments;
+    const auto add = [&](const std::string& text) {
+      if (!arguments.empty()) arguments += ", ";
+      arguments += text;
+    };
+    for (const Ex operand : s.operands) add(expression(operand));
+    for (const Address& address : s.addresses) {
+      const std::string index = expression(address.index);
+      add(fmt::format("&{}[{}]", expressions_.buffer(address.buffer), index));
+    }
+    std::string results;
+    for (const Ex result : s.results) {
+      results += fmt::format("{}{}: {}", results.empty() ? "let " : ", ", expression(result),
+                             loop::name(result->type));
+    }
+    if (!results.empty()) results += " = ";
+    out_ += fmt::format("{}{}{}({})\n", indent_, results, s.intrinsic->name, arguments);
   }
 
   const Kernel& kernel_;

@@ -37,6 +37,7 @@ class Hoister {
 
   void collect_bound(const Statement& statement, std::unordered_set<Ex>& bound) const {
     if (statement.variable != nullptr) bound.insert(statement.variable);
+    bound.insert(statement.results.begin(), statement.results.end());
     for (const Statement* nested : statement.body) collect_bound(*nested, bound);
   }
 
@@ -114,6 +115,8 @@ class Hoister {
     statement.value = rewrite(statement.value);
     statement.predicate = rewrite(statement.predicate);
     statement.index = rewrite(statement.index);
+    for (Ex& operand : statement.operands) operand = rewrite(operand);
+    for (loop::Address& address : statement.addresses) address.index = rewrite(address.index);
     if (statement.kind == StatementKind::loop) statement.extent = rewrite(statement.extent);
     for (Statement* nested : statement.body) rewrite_statement(*nested);
   }

@@ -368,6 +368,9 @@ void Interpreter::statement(const loop::Statement& s) {
     case StatementKind::condition:
       if (evaluate(s.value).integer) block(s.body);
       break;
+    case StatementKind::barrier:
+    case StatementKind::intrinsic:
+      throw std::logic_error("a statement of a GPU in a phase of the host");
   }
 }
 

@@ -1,0 +1,317 @@
+#include "compiler/loop/intrinsic.h"
+
+#include <stdexcept>
+#include <unordered_map>
+
+namespace weft::loop {
+namespace {
+
+using Access = Intrinsic::Access;
+
+constexpr Intrinsic::Operand f32{Scalar::f32};
+constexpr Intrinsic::Operand i32{Scalar::i32};
+constexpr Intrinsic::Operand boolean{Scalar::boolean};
+
+const std::vector<Intrinsic::Operand> no_operands;
+const std::vector<Scalar> no_results;
+const std::vector<Intrinsic::Address> no_addresses;
+
+/// One row of eight elements of 16 bits; where fewer than four matrices are loaded, the other
+/// lanes' addresses are not used.
+const std::vector<Intrinsic::Address> matrix_row = {{Space::shared, Access::read, 16, 16}};
+
+std::vector<Intrinsic::Address> copy(int bytes) {
+  return {{Space::shared, Access::write, bytes, bytes},
+          {Space::argument, Access::read, bytes, bytes}};
+}
+
+/// A and B in 32-bit registers (pairs of 16-bit elements, the first in the lower half, or one
+/// tf32), C in f32.
+std::vector<Intrinsic::Operand> fragments(std::size_t a, std::size_t b, std::size_t c) {
+  std::vector<Intrinsic::Operand> all(a + b, i32);
+  all.insert(all.end(), c, f32);
+  return all;
+}
+
+std::vector<Intrinsic> make_rows() {
+  std::vector<Intrinsic> rows;
+  const auto row = [&](Intrinsic intrinsic) { rows.push_back(std::move(intrinsic)); };
+
+  // A value of another lane: operands (value, which).
+  struct Shuffle {
+    std::string_view f32_name, i32_name, ptx;
+  };
+  for (const Shuffle& shuffle : {
+           Shuffle{"shuffle_xor.f32", "shuffle_xor.i32",
+                   "shfl.sync.bfly.b32 $0, $1, $2, 0x1f, 0xffffffff;"},
+           Shuffle{"shuffle_down.f32", "shuffle_down.i32",
+                   "shfl.sync.down.b32 $0, $1, $2, 0x1f, 0xffffffff;"},
+           Shuffle{"shuffle_index.f32", "shuffle_index.i32",
+                   "shfl.sync.idx.b32 $0, $1, $2, 0x1f, 0xffffffff;"},
+       }) {
+    row({.name = shuffle.f32_name,
+         .operands = {f32, i32},
+         .results = {Scalar::f32},
+         .addresses = no_addresses,
+         .whole_warp = true,
+         .capability = 70,
+         .ptx = shuffle.ptx});
+    row({.name = shuffle.i32_name,
+         .operands = {i32, i32},
+         .results = {Scalar::i32},
+         .addresses = no_addresses,
+         .whole_warp = true,
+         .capability = 70,
+         .ptx = shuffle.ptx});
+  }
+
+  // Votes: ballot's bit l is lane l's operand.
+  row({.name = "ballot",
+       .operands = {boolean},
+       .results = {Scalar::i32},
+       .addresses = no_addresses,
+       .whole_warp = true,
+       .capability = 70,
+       .ptx = "{ .reg .pred p; setp.ne.b32 p, $1, 0; "
+              "vote.sync.ballot.b32 $0, p, 0xffffffff; }"});
+  row({.name = "any",
+       .operands = {boolean},
+       .results = {Scalar::boolean},
+       .addresses = no_addresses,
+       .whole_warp = true,
+       .capability = 70,
+       .ptx = "{ .reg .pred p, q; setp.ne.b32 p, $1, 0; "
+              "vote.sync.any.pred q, p, 0xffffffff; selp.b32 $0, 1, 0, q; }"});
+  row({.name = "all",
+       .operands = {boolean},
+       .results = {Scalar::boolean},
+       .addresses = no_addresses,
+       .whole_warp = true,
+       .capability = 70,
+       .ptx = "{ .reg .pred p, q; setp.ne.b32 p, $1, 0; "
+              "vote.sync.all.pred q, p, 0xffffffff; selp.b32 $0, 1, 0, q; }"});
+
+  // Over all lanes' values; sums wrap.
+  struct Reduction {
+    std::string_view name, ptx;
+  };
+  for (const Reduction& reduction : {
+           Reduction{"reduce_add.i32", "redux.sync.add.s32 $0, $1, 0xffffffff;"},
+           Reduction{"reduce_min.i32", "redux.sync.min.s32 $0, $1, 0xffffffff;"},
+           Reduction{"reduce_max.i32", "redux.sync.max.s32 $0, $1, 0xffffffff;"},
+           Reduction{"reduce_and.i32", "redux.sync.and.b32 $0, $1, 0xffffffff;"},
+           Reduction{"reduce_or.i32", "redux.sync.or.b32 $0, $1, 0xffffffff;"},
+           Reduction{"reduce_xor.i32", "redux.sync.xor.b32 $0, $1, 0xffffffff;"},
+       }) {
+    row({.name = reduction.name,
+         .operands = {i32},
+         .results = {Scalar::i32},
+         .addresses = no_addresses,
+         .whole_warp = true,
+         .capability = 80,
+         .ptx = reduction.ptx});
+  }
+
+  // 8 by 8 matrices of 16-bit elements: lane 8 * m + r has the address of row r of matrix m.
+  struct Load {
+    std::string_view name, ptx;
+    std::size_t matrices;
+  };
+  for (const Load& load : {
+           Load{"load_matrix.x1", "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {$0}, [$1];", 1},
+           Load{"load_matrix.x2", "ldmatrix.sync.aligned.m8n8.x2.shared.b16 {$0, $1}, [$2];", 2},
+           Load{"load_matrix.x4",
+                "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];", 4},
+           Load{"load_matrix.x1.transposed",
+                "ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {$0}, [$1];", 1},
+           Load{"load_matrix.x2.transposed",
+                "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {$0, $1}, [$2];", 2},
+           Load{"load_matrix.x4.transposed",
+                "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {$0, $1, $2, $3}, [$4];", 4},
+       }) {
+    row({.name = load.name,
+         .operands = no_operands,
+         .results = std::vector<Scalar>(load.matrices, Scalar::i32),
+         .addresses = matrix_row,
+         .whole_warp = true,
+         .capability = 75,
+         .ptx = load.ptx});
+  }
+
+  // D = A B + C: operands A, B, C, results D.
+  struct Product {
+    std::string_view name, ptx;
+  };
+  for (const Product& product : {
+           Product{"mma.m16n8k16.f16",
+                   "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {$0, $1, $2, $3}, "
+                   "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"},
+           Product{"mma.m16n8k16.bf16",
+                   "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {$0, $1, $2, $3}, "
+                   "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"},
+           Product{"mma.m16n8k8.tf32",
+                   "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0, $1, $2, $3}, "
+                   "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"},
+       }) {
+    row({.name = product.name,
+         .operands = fragments(4, 2, 4),
+         .results = std::vector<Scalar>(4, Scalar::f32),
+         .addresses = no_addresses,
+         .whole_warp = true,
+         .capability = 80,
+         .ptx = product.ptx});
+  }
+  // f32 to the nearest tf32, ties away from zero; the product itself ignores the lowest 13 bits.
+  row({.name = "round_tf32",
+       .operands = {f32},
+       .results = {Scalar::i32},
+       .addresses = no_addresses,
+       .capability = 80,
+       .ptx = "cvt.rna.tf32.f32 $0, $1;"});
+  // Two f32 to nearest even: the first operand in the lower half.
+  row({.name = "pack.f16",
+       .operands = {f32, f32},
+       .results = {Scalar::i32},
+       .addresses = no_addresses,
+       .capability = 80,
+       .ptx = "cvt.rn.f16x2.f32 $0, $2, $1;"});
+  row({.name = "pack.bf16",
+       .operands = {f32, f32},
+       .results = {Scalar::i32},
+       .addresses = no_addresses,
+       .capability = 80,
+       .ptx = "cvt.rn.bf16x2.f32 $0, $2, $1;"});
+
+  // From global to shared memory, behind the thread's back: there once the group that it was
+  // committed to has been waited for, and seen by other threads after a barrier that follows.
+  // Where the operand is false zeros are written and nothing is read.
+  row({.name = "copy_async.4",
+       .operands = {boolean},
+       .results = no_results,
+       .addresses = copy(4),
+       .ordered = true,
+       .capability = 80,
+       .ptx = "{ .reg .pred p; .reg .b32 n; setp.ne.b32 p, $0, 0; selp.b32 n, 4, 0, p; "
+              "cp.async.ca.shared.global [$1], [$2], 4, n; }"});
+  row({.name = "copy_async.8",
+       .operands = {boolean},
+       .results = no_results,
+       .addresses = copy(8),
+       .ordered = true,
+       .capability = 80,
+       .ptx = "{ .reg .pred p; .reg .b32 n; setp.ne.b32 p, $0, 0; selp.b32 n, 8, 0, p; "
+              "cp.async.ca.shared.global [$1], [$2], 8, n; }"});
+  row({.name = "copy_async.16",
+       .operands = {boolean},
+       .results = no_results,
+       .addresses = copy(16),
+       .ordered = true,
+       .capability = 80,
+       .ptx = "{ .reg .pred p; .reg .b32 n; setp.ne.b32 p, $0, 0; selp.b32 n, 16, 0, p; "
+              "cp.async.cg.shared.global [$1], [$2], 16, n; }"});
+  row({.name = "copy_commit",
+       .operands = no_operands,
+       .results = no_results,
+       .addresses = no_addresses,
+       .ordered = true,
+       .capability = 80,
+       .ptx = "cp.async.commit_group;"});
+  // Until at most that many of the thread's latest groups are under way.
+  row({.name = "copy_wait",
+       .operands = {{Scalar::i32, true, 7}},
+       .results = no_results,
+       .addresses = no_addresses,
+       .ordered = true,
+       .capability = 80,
+       .ptx = "cp.async.wait_group $0;"});
+
+  row({.name = "atomic_add.global.f32",
+       .operands = {f32},
+       .results = no_results,
+       .addresses = {{Space::argument, Access::update, 4, 4, DType::f32}},
+       .ordered = true,
+       .capability = 70,
+       .ptx = "red.relaxed.gpu.global.add.f32 [$1], $0;"});
+  row({.name = "atomic_add.shared.f32",
+       .operands = {f32},
+       .results = no_results,
+       .addresses = {{Space::shared, Access::update, 4, 4, DType::f32}},
+       .ordered = true,
+       .capability = 70,
+       .ptx = "red.relaxed.cta.shared.add.f32 [$1], $0;"});
+
+  // One instruction each. Denormal operands and results are zero but for the hyperbolic tangent.
+  struct Function {
+    std::string_view name, ptx;
+    int capability;
+  };
+  for (const Function& function : {
+           Function{"fast_exp2", "ex2.approx.ftz.f32 $0, $1;", 70},
+           Function{"fast_log2", "lg2.approx.ftz.f32 $0, $1;", 70},
+           Function{"fast_reciprocal", "rcp.approx.ftz.f32 $0, $1;", 70},
+           Function{"fast_rsqrt", "rsqrt.approx.ftz.f32 $0, $1;", 70},
+           Function{"fast_tanh", "tanh.approx.f32 $0, $1;", 75},
+           Function{"fast_sin", "sin.approx.ftz.f32 $0, $1;", 70},
+           Function{"fast_cos", "cos.approx.ftz.f32 $0, $1;", 70},
+       }) {
+    row({.name = function.name,
+         .operands = {f32},
+         .results = {Scalar::f32},
+         .addresses = no_addresses,
+         .capability = function.capability,
+         .ptx = function.ptx});
+  }
+  return rows;
+}
+
+const std::vector<Intrinsic>& rows() {
+  static const std::vector<Intrinsic> all = make_rows();
+  return all;
+}
+
+char constraint(Scalar type) {
+  switch (type) {
+    case Scalar::f32:
+      return 'f';
+    case Scalar::f64:
+      return 'd';
+    case Scalar::i64:
+      return 'l';
+    default:
+      return 'r';
+  }
+}
+
+}  // namespace
+
+std::span<const Intrinsic> intrinsics() { return rows(); }
+
+const Intrinsic& intrinsic(std::string_view name) {
+  static const std::unordered_map<std::string_view, const Intrinsic*> by_name = [] {
+    std::unordered_map<std::string_view, const Intrinsic*> map;
+    for (const Intrinsic& row : rows()) map.emplace(row.name, &row);
+    return map;
+  }();
+  const auto found = by_name.find(name);
+  if (found == by_name.end()) throw std::logic_error("no intrinsic " + std::string(name));
+  return *found->second;
+}
+
+std::string constraints(const Intrinsic& row) {
+  std::string text;
+  const auto add = [&](std::string_view constraint) {
+    if (!text.empty()) text += ',';
+    text += constraint;
+  };
+  for (const Scalar type : row.results) add(std::string("=") + constraint(type));
+  for (const Intrinsic::Operand& operand : row.operands) {
+    add(std::string(1, operand.immediate ? 'n' : constraint(operand.type)));
+  }
+  for (const Intrinsic::Address& address : row.addresses) {
+    add(address.space == Space::shared ? "r" : "l");
+  }
+  if (row.ordered || !row.addresses.empty()) add("~{memory}");
+  return text;
+}
+
+}  // namespace weft::loop

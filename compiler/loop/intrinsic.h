@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compiler/loop/expr.h"
+
+/// What only a GPU can do, as rows of one table. A call is a statement (Builder::call): it has
+/// operands and results, registers of the thread that calls, and addresses, elements of buffers.
+namespace weft::loop {
+
+struct Intrinsic {
+  struct Operand {
+    Scalar type;
+    bool immediate = false;  ///< a constant in [0, limit], part of the instruction
+    std::int64_t limit = 0;
+  };
+  enum class Access : std::uint8_t { read, write, update };
+  struct Address {
+    Space space;  ///< argument (global memory) or shared
+    Access access;
+    int bytes;                        ///< read or written from the element on
+    int alignment;                    ///< of the element's address, bytes
+    std::optional<DType> dtype = {};  ///< of the buffer; any where not given
+  };
+
+  std::string_view name;
+  std::vector<Operand> operands;
+  std::vector<Scalar> results;
+  std::vector<Address> addresses;
+  /// All 32 lanes of a warp call it together, with the same immediates; otherwise each lane for
+  /// itself.
+  bool whole_warp = false;
+  /// Its order among other statements matters though it may have no address.
+  bool ordered = false;
+  int capability = 70;  ///< least compute capability, 10 * major + minor
+  /// PTX, with $0, $1, ... for results, operands and addresses in this order. A boolean is a
+  /// 32-bit register that holds 0 or 1. An address in shared memory is a 32-bit register (the
+  /// shared window's own address), one in global memory a 64-bit one.
+  std::string_view ptx;
+
+  /// A function of its operands, called by each lane for itself.
+  bool pure() const { return !whole_warp && !ordered && addresses.empty(); }
+};
+
+/// All rows.
+std::span<const Intrinsic> intrinsics();
+/// Throws std::logic_error where there is none.
+const Intrinsic& intrinsic(std::string_view name);
+/// The constraints of LLVM's inline assembly for the row's text: "=r,=r,f,n,r,l,~{memory}".
+std::string constraints(const Intrinsic& row);
+
+}  // namespace weft::loop
