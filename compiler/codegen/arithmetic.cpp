@@ -7,6 +7,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "compiler/ir/error.h"
+
 namespace weft::compiler {
 
 using llvm::APInt;
@@ -68,14 +70,13 @@ bool has_feature(const std::string& features, std::string_view feature) {
   return false;
 }
 
-Arithmetic::Arithmetic(llvm::IRBuilder<>& builder, llvm::Module& module, const HostTarget& target)
-    : builder_(builder),
-      module_(module),
-      fma_(has_feature(target.features, "fma")),
-      f16c_(has_feature(target.features, "f16c")),
-      pair_lanes_(has_feature(target.features, "avx512bf16")
-                      ? static_cast<unsigned>(target.vector_lanes(DType::f32))
-                      : 0) {}
+ArithmeticFeatures ArithmeticFeatures::of(const HostTarget& target) {
+  const auto lanes = static_cast<unsigned>(target.vector_lanes(DType::f32));
+  return {.fma = target.has("fma"),
+          .half = target.has("f16c"),
+          .library = true,
+          .pair_lanes = target.has("avx512bf16") ? lanes : 0};
+}
 
 llvm::Type* Arithmetic::type(Scalar scalar, unsigned lanes) const {
   llvm::Type* element = nullptr;
@@ -179,6 +180,9 @@ Constant* Arithmetic::bits_like(Value* shape, std::int64_t value) const {
 }
 
 Value* Arithmetic::call(const char* function, Value* a, Value* b, unsigned active) {
+  if (!features_.library) {
+    throw Error(std::string(function) + " of f64 is not there on this device");
+  }
   llvm::Type* real_type = builder_.getDoubleTy();
   std::vector<llvm::Type*> parameters(b ? 2 : 1, real_type);
   llvm::FunctionCallee callee =
@@ -374,14 +378,14 @@ Value* Arithmetic::binary(Binary op, Scalar scalar, Value* a, Value* b, unsigned
 
 Value* Arithmetic::fma(Scalar scalar, Value* a, Value* b, Value* c) {
   if (!loop::is_float(scalar)) return builder_.CreateAdd(builder_.CreateMul(a, b), c);
-  if (!fma_) return builder_.CreateFAdd(builder_.CreateFMul(a, b), c);
+  if (!features_.fma) return builder_.CreateFAdd(builder_.CreateFMul(a, b), c);
   return builder_.CreateIntrinsic(llvm::Intrinsic::fma, {a->getType()}, {a, b, c});
 }
 
 Value* Arithmetic::dot_pair(Value* a, Value* b, Value* c) {
   const auto* vector = llvm::dyn_cast<llvm::FixedVectorType>(c->getType());
   const unsigned lanes = vector ? vector->getNumElements() : 0;
-  if (pair_lanes_ != 16 || lanes == 0 || lanes % pair_lanes_ != 0) {
+  if (features_.pair_lanes != 16 || lanes == 0 || lanes % features_.pair_lanes != 0) {
     const auto half = [&](Value* pair, bool high) {
       Value* word = high ? builder_.CreateAnd(pair, bits_like(pair, 0xffff0000))
                          : builder_.CreateShl(pair, bits_like(pair, 16));
@@ -390,21 +394,21 @@ Value* Arithmetic::dot_pair(Value* a, Value* b, Value* c) {
     return fma(Scalar::f32, half(a, true), half(b, true),
                fma(Scalar::f32, half(a, false), half(b, false), c));
   }
-  auto* pairs = llvm::FixedVectorType::get(builder_.getBFloatTy(), 2 * pair_lanes_);
+  auto* pairs = llvm::FixedVectorType::get(builder_.getBFloatTy(), 2 * features_.pair_lanes);
   const auto part = [&](Value* value, unsigned first) {
-    if (lanes == pair_lanes_) return value;
-    std::vector<int> chosen(pair_lanes_);
-    for (unsigned i = 0; i < pair_lanes_; ++i) chosen[i] = static_cast<int>(first + i);
+    if (lanes == features_.pair_lanes) return value;
+    std::vector<int> chosen(features_.pair_lanes);
+    for (unsigned i = 0; i < features_.pair_lanes; ++i) chosen[i] = static_cast<int>(first + i);
     return builder_.CreateShuffleVector(value, chosen);
   };
   std::vector<Value*> sums;
-  for (unsigned first = 0; first < lanes; first += pair_lanes_) {
+  for (unsigned first = 0; first < lanes; first += features_.pair_lanes) {
     sums.push_back(
         builder_.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_dpbf16ps_512, {},
                                  {part(c, first), builder_.CreateBitCast(part(a, first), pairs),
                                   builder_.CreateBitCast(part(b, first), pairs)}));
   }
-  for (unsigned width = pair_lanes_; sums.size() > 1; width *= 2) {
+  for (unsigned width = features_.pair_lanes; sums.size() > 1; width *= 2) {
     std::vector<int> all(2 * std::size_t{width});
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
     for (std::size_t i = 0; i < sums.size() / 2; ++i) {
@@ -454,7 +458,7 @@ Value* Arithmetic::cast(Scalar from, Scalar to, Value* a) {
 
 Value* Arithmetic::half_to_float(Value* bits) {
   llvm::Type* single = like(builder_.getFloatTy(), bits);
-  if (f16c_) {
+  if (features_.half) {
     return builder_.CreateFPExt(builder_.CreateBitCast(bits, like(builder_.getHalfTy(), bits)),
                                 single);
   }
@@ -478,7 +482,7 @@ Value* Arithmetic::half_to_float(Value* bits) {
 
 Value* Arithmetic::float_to_half(Value* value) {
   llvm::Type* half = like(builder_.getInt16Ty(), value);
-  if (f16c_) {
+  if (features_.half) {
     return builder_.CreateBitCast(builder_.CreateFPTrunc(value, like(builder_.getHalfTy(), value)),
                                   half);
   }

@@ -15,9 +15,20 @@ namespace weft::compiler {
 /// Whether an LLVM feature string such as "+avx2,-sse4a" turns a feature on.
 bool has_feature(const std::string& features, std::string_view feature);
 
+/// The instructions of a target that scalar operations are made of.
+struct ArithmeticFeatures {
+  bool fma = false;
+  bool half = false;        ///< conversions between f16 and f32
+  bool library = true;      ///< the C library's functions
+  unsigned pair_lanes = 0;  ///< of the instruction for dot_pair; 0: it has none
+
+  static ArithmeticFeatures of(const HostTarget& target);
+};
+
 class Arithmetic {
  public:
-  Arithmetic(llvm::IRBuilder<>& builder, llvm::Module& module, const HostTarget& target);
+  Arithmetic(llvm::IRBuilder<>& builder, llvm::Module& module, const ArithmeticFeatures& features)
+      : builder_(builder), module_(module), features_(features) {}
 
   /// The type of a register; `lanes` 0 is a scalar.
   llvm::Type* type(loop::Scalar scalar, unsigned lanes = 0) const;
@@ -41,7 +52,7 @@ class Arithmetic {
   llvm::Value* from_memory(DType dtype, llvm::Value* a);
   llvm::Value* to_memory(DType dtype, llvm::Value* a);
 
-  bool fuses() const { return fma_; }
+  bool fuses() const { return features_.fma; }
 
  private:
   llvm::Type* like(llvm::Type* element, llvm::Value* shape) const;
@@ -58,9 +69,7 @@ class Arithmetic {
 
   llvm::IRBuilder<>& builder_;
   llvm::Module& module_;
-  bool fma_;
-  bool f16c_;
-  unsigned pair_lanes_;  ///< of the target's instruction for dot_pair; 0: it has none
+  ArithmeticFeatures features_;
 };
 
 }  // namespace weft::compiler

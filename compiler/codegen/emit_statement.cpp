@@ -23,7 +23,7 @@ Emitter::Emitter(const loop::Kernel& kernel, const HostTarget& target, const Sto
       storage_(storage),
       module_(module),
       builder_(module.getContext()),
-      arithmetic_(builder_, module, target),
+      arithmetic_(builder_, module, ArithmeticFeatures::of(target)),
       target_(target) {}
 
 llvm::Function* Emitter::phase(const loop::Phase& phase, const std::string& name) {
