@@ -47,4 +47,29 @@ std::string phase_symbol(const std::string& symbol, std::size_t phase);
 GeneratedCode generate_host(const loop::Kernel& kernel, const std::string& symbol,
                             const HostTarget& target, const CodegenOptions& options = {});
 
+/// A GPU that code is generated for.
+struct DeviceTarget {
+  int capability = 80;            ///< compute capability, 10 * major + minor
+  bool specific = false;          ///< with what only this capability has (sm_90a: wgmma)
+  std::string processor() const;  ///< "sm_90a"
+  std::string name() const { return "nvptx64/" + processor(); }
+};
+/// Of "sm_80", "sm_90a", ...; throws Error for other texts.
+DeviceTarget device_target(std::string_view processor);
+
+struct GeneratedDeviceCode {
+  std::string ptx;
+  std::int64_t shared_bytes = 0;  ///< of a block, at each launch
+  std::string llvm_ir;
+};
+
+/// The name of a phase's entry in PTX, whose names have letters, digits and underscores only.
+std::string device_phase_symbol(const std::string& symbol, std::size_t phase);
+
+/// Generates PTX with an entry for each phase, named device_phase_symbol(), whose parameters are the
+/// arguments' addresses in global memory; blocks and threads have one dimension. Throws Error with
+/// LLVM's message and the kernel's name, and where an operation has no code for a GPU.
+GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::string& symbol,
+                                    const DeviceTarget& target, const CodegenOptions& options = {});
+
 }  // namespace weft::compiler

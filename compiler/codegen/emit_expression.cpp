@@ -240,16 +240,29 @@ Value* Emitter::narrow(const Lanes& value) {
   return builder_.CreateAdd(splat, llvm::ConstantVector::get(steps));
 }
 
+Value* Emitter::index_binary(Ex expr, Value* a, Value* b) {
+  const auto op = static_cast<Binary>(expr->code);
+  const Ex left = expr->arguments[0];
+  const Ex right = expr->arguments[1];
+  const bool nonnegative = left->minimum >= 0;
+  if (device_ && narrows(op) && fits_narrow(left) && fits_narrow(right) &&
+      (expr->type == Scalar::boolean || fits_narrow(expr))) {
+    llvm::Type* small = builder_.getInt32Ty();
+    Value* result = arithmetic_.binary(op, Scalar::i32, builder_.CreateTrunc(a, small),
+                                       builder_.CreateTrunc(b, small), active_, nonnegative);
+    if (expr->type == Scalar::boolean) return result;
+    return builder_.CreateSExt(result, builder_.getInt64Ty());
+  }
+  return arithmetic_.binary(op, Scalar::i64, a, b, active_, nonnegative);
+}
+
 /// i64 operations that keep the lanes in one arithmetic sequence. Without scalar and vector in the
 /// result: it is not one.
 Lanes Emitter::affine_binary(Ex expr, const Lanes& a, const Lanes& b) {
   Lanes result;
   if (!a.affine() || !b.affine() || a.scalar->getType() != builder_.getInt64Ty()) return result;
   const auto op = static_cast<Binary>(expr->code);
-  const bool nonnegative = expr->arguments[0]->minimum >= 0;
-  const auto emit = [&](Value* x, Value* y) {
-    return arithmetic_.binary(op, Scalar::i64, x, y, active_, nonnegative);
-  };
+  const auto emit = [&](Value* x, Value* y) { return index_binary(expr, x, y); };
   const auto* factor = llvm::dyn_cast<llvm::ConstantInt>(b.scalar);
   const bool constant = b.stride == 0 && factor;
   switch (op) {
@@ -324,6 +337,7 @@ Lanes Emitter::binary(Ex expr) {
   }
   const bool nonnegative = left->minimum >= 0;
   if (a.uniform() && b.uniform()) {
+    if (type == Scalar::i64) return uniform(index_binary(expr, a.scalar, b.scalar));
     return uniform(arithmetic_.binary(op, type, a.scalar, b.scalar, active_, nonnegative));
   }
   Lanes result;

@@ -76,6 +76,10 @@ Value* Emitter::base(const Buffer* buffer) {
   Value* pointer = nullptr;
   if (place.table) {
     pointer = place.table;
+  } else if (place.shared) {
+    pointer = llvm::ConstantExpr::getGetElementPtr(
+        builder_.getInt8Ty(), storage_.shared,
+        builder_.getInt64(static_cast<std::uint64_t>(place.offset)));
   } else if (place.on_stack) {
     const auto elements = static_cast<std::uint64_t>(std::max<std::int64_t>(buffer->elements, 1));
     llvm::AllocaInst* memory =
@@ -125,15 +129,17 @@ Value* Emitter::scalar_load(const Buffer* buffer, Value* index, Value* guard) {
 }
 
 /// `count` elements from `index` on, as in memory; 0 where the mask is false.
-Value* Emitter::contiguous_load(const Buffer* buffer, Value* index, unsigned count, Value* mask) {
+Value* Emitter::contiguous_load(const Buffer* buffer, Value* index, unsigned count, Value* mask,
+                                unsigned together) {
+  const llvm::Align alignment(size_of(buffer->dtype) * together);
   llvm::Type* type = arithmetic_.memory_type(buffer->dtype, count);
   Value* pointer = address(buffer, index);
   llvm::Instruction* memory = nullptr;
   if (mask) {
-    memory = builder_.CreateMaskedLoad(type, pointer, element_alignment(buffer), mask,
+    memory = builder_.CreateMaskedLoad(type, pointer, alignment, mask,
                                        llvm::Constant::getNullValue(type));
   } else {
-    memory = builder_.CreateAlignedLoad(type, pointer, element_alignment(buffer));
+    memory = builder_.CreateAlignedLoad(type, pointer, alignment);
   }
   return tag(memory, buffer);
 }
@@ -185,8 +191,15 @@ Lanes Emitter::load(Ex expr) {
   }
   Value* memory = nullptr;
   if (index.affine()) {
-    if (index.stride == 1) {
-      memory = contiguous_load(buffer, index.scalar, width_, mask);
+    if (index.stride == 1 && device_ && !mask_ && predicate_expr && predicate.uniform() &&
+        buffer->elements >= static_cast<std::int64_t>(width_)) {
+      // One vector from elsewhere in place of a branch for each lane.
+      Value* start = builder_.CreateSelect(predicate.scalar, index.scalar, builder_.getInt64(0));
+      memory = contiguous_load(buffer, start, width_, nullptr, together(buffer, index));
+      memory = builder_.CreateSelect(predicate.scalar, memory,
+                                     llvm::Constant::getNullValue(memory->getType()));
+    } else if (index.stride == 1) {
+      memory = contiguous_load(buffer, index.scalar, width_, mask, together(buffer, index));
     } else if (index.stride == -1) {
       Value* start = builder_.CreateSub(index.scalar, builder_.getInt64(width_ - 1));
       memory = reversed(contiguous_load(buffer, start, width_, reversed(mask)));
@@ -206,13 +219,24 @@ Lanes Emitter::load(Ex expr) {
   return result;
 }
 
-void Emitter::contiguous_store(const Buffer* buffer, Value* index, Value* value, Value* mask) {
+void Emitter::contiguous_store(const Buffer* buffer, Value* index, Value* value, Value* mask,
+                               unsigned together) {
+  const llvm::Align alignment(size_of(buffer->dtype) * together);
   Value* pointer = address(buffer, index);
   if (mask) {
-    tag(builder_.CreateMaskedStore(value, pointer, element_alignment(buffer), mask), buffer);
+    tag(builder_.CreateMaskedStore(value, pointer, alignment, mask), buffer);
   } else {
-    tag(builder_.CreateAlignedStore(value, pointer, element_alignment(buffer)), buffer);
+    tag(builder_.CreateAlignedStore(value, pointer, alignment), buffer);
   }
+}
+
+unsigned Emitter::together(const Buffer* buffer, const Lanes& index) const {
+  constexpr std::size_t widest_access = 16;
+  if (!device_ || !std::has_single_bit(width_)) return 1;
+  unsigned count = static_cast<unsigned>(widest_access / size_of(buffer->dtype));
+  count = std::min(count, width_);
+  while (count > 1 && index.congruence.modulo(count) != 0) count /= 2;
+  return count;
 }
 
 /// Whether the lanes from an index on are whole cache lines: arguments are aligned to them.
@@ -282,13 +306,21 @@ void Emitter::store(const Statement& s) {
     return;
   }
   Value* mask = mask_;
-  if (s.predicate) mask = both(mask, vector(predicate, Scalar::boolean));
   Value* memory = arithmetic_.to_memory(buffer->dtype, vector(value, s.value->type));
+  if (device_ && !mask_ && s.predicate && predicate.uniform() && index.affine() &&
+      index.stride == 1) {
+    branch(predicate.scalar, [&] {
+      contiguous_store(buffer, index.scalar, memory, nullptr, together(buffer, index));
+    });
+    wrote(bit(buffer));
+    return;
+  }
+  if (s.predicate) mask = both(mask, vector(predicate, Scalar::boolean));
   if (index.affine() && index.stride == 1) {
-    if (s.streaming && !mask && whole_lines(buffer, index)) {
+    if (s.streaming && !device_ && !mask && whole_lines(buffer, index)) {
       stream(buffer, index.scalar, memory);
     } else {
-      contiguous_store(buffer, index.scalar, memory, mask);
+      contiguous_store(buffer, index.scalar, memory, mask, together(buffer, index));
     }
   } else if (index.affine() && index.stride == -1) {
     Value* start = builder_.CreateSub(index.scalar, builder_.getInt64(width_ - 1));

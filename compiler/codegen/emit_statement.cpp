@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <stdexcept>
 
 #include "compiler/codegen/emitter.h"
@@ -24,7 +25,32 @@ Emitter::Emitter(const loop::Kernel& kernel, const HostTarget& target, const Sto
       module_(module),
       builder_(module.getContext()),
       arithmetic_(builder_, module, ArithmeticFeatures::of(target)),
-      target_(target) {}
+      target_(target),
+      device_(false) {}
+
+Emitter::Emitter(const loop::Kernel& kernel, const HostTarget& target, const Storage& storage,
+                 llvm::Module& module, const ArithmeticFeatures& features)
+    : kernel_(kernel),
+      storage_(storage),
+      module_(module),
+      builder_(module.getContext()),
+      arithmetic_(builder_, module, features),
+      target_(target),
+      device_(true) {}
+
+void Emitter::begin_function() {
+  entry_ = BasicBlock::Create(module_.getContext(), "entry", function_);
+  builder_.SetInsertPoint(entry_);
+  bases_.clear();
+  registers_.clear();
+  lane_widths_.clear();
+  lane_loops_.clear();
+  scopes_.clear();
+  dependences_.clear();
+  written_.assign(64, 0);
+  epoch_ = 0;
+  streams_ = false;
+}
 
 llvm::Function* Emitter::phase(const loop::Phase& phase, const std::string& name) {
   llvm::Type* pointer = builder_.getPtrTy();
@@ -42,17 +68,7 @@ llvm::Function* Emitter::phase(const loop::Phase& phase, const std::string& name
   function_->addParamAttr(0, llvm::Attribute::NoAlias);
   function_->addParamAttr(0, llvm::Attribute::ReadOnly);
 
-  entry_ = BasicBlock::Create(module_.getContext(), "entry", function_);
-  builder_.SetInsertPoint(entry_);
-  bases_.clear();
-  registers_.clear();
-  lane_widths_.clear();
-  lane_loops_.clear();
-  scopes_.clear();
-  dependences_.clear();
-  written_.assign(64, 0);
-  epoch_ = 0;
-  streams_ = false;
+  begin_function();
   for (const loop::Buffer* buffer : kernel_.arguments) {
     Value* slot = builder_.CreateConstGEP1_64(pointer, function_->getArg(0),
                                               static_cast<std::uint64_t>(buffer->index));
@@ -168,8 +184,11 @@ void Emitter::statement(const Statement& statement) {
       condition(statement);
       break;
     case StatementKind::barrier:
+      barrier();
+      break;
     case StatementKind::intrinsic:
-      throw std::logic_error("kernel " + kernel_.name + ": a statement of a GPU in host code");
+      intrinsic(statement);
+      break;
   }
 }
 
@@ -185,13 +204,15 @@ void Emitter::counted_loop(Value* from, Value* to, std::int64_t step, bool known
   BasicBlock* before = builder_.GetInsertBlock();
   llvm::Instruction* enter = builder_.CreateBr(inside);
   builder_.SetInsertPoint(inside);
-  llvm::PHINode* index = builder_.CreatePHI(builder_.getInt64Ty(), 2);
+  llvm::Type* type = from->getType();
+  llvm::PHINode* index = builder_.CreatePHI(type, 2);
   index->addIncoming(from, before);
   {
     const Nest nest(*this, enter);
-    body(index);
+    body(builder_.CreateSExt(index, builder_.getInt64Ty()));
   }
-  Value* next = builder_.CreateNSWAdd(index, builder_.getInt64(static_cast<std::uint64_t>(step)));
+  Value* next =
+      builder_.CreateNSWAdd(index, llvm::ConstantInt::get(type, static_cast<std::uint64_t>(step)));
   index->addIncoming(next, builder_.GetInsertBlock());
   builder_.CreateCondBr(builder_.CreateICmpSLT(next, to), inside, after);
   // Keeps the order of blocks that of the program, for readers of the assembly.
@@ -219,7 +240,13 @@ void Emitter::loop(const Statement& s) {
   Value* extent = scalar(s.extent, "the extent of a loop");
   // Later stores of the body come before the next iteration's reads.
   wrote(stores_[&s]);
-  counted_loop(builder_.getInt64(0), extent, 1, constant, [&](Value* index) {
+  Value* from = builder_.getInt64(0);
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  if (device_ && s.extent->maximum <= most && s.extent->minimum >= -most) {
+    from = builder_.getInt32(0);
+    extent = builder_.CreateTrunc(extent, builder_.getInt32Ty());
+  }
+  counted_loop(from, extent, 1, constant, [&](Value* index) {
     bind(s.variable, uniform(index));
     block(s.body);
   });

@@ -46,11 +46,14 @@ struct Storage {
     bool on_stack = false;
     std::int64_t offset = 0;                ///< in scratch
     llvm::GlobalVariable* table = nullptr;  ///< for tables
+    bool shared = false;                    ///< at `offset` in the block's shared memory
     llvm::MDNode* scope = nullptr;          ///< alias scope, scratch only
     llvm::MDNode* others = nullptr;         ///< scopes of the other buffers in scratch
   };
   std::unordered_map<const loop::Buffer*, Place> places;
   std::int64_t scratch_bytes = 0;
+  std::int64_t shared_bytes = 0;
+  llvm::GlobalVariable* shared = nullptr;  ///< the block's, on a GPU
 };
 
 /// Emits one phase as a function.
@@ -59,6 +62,11 @@ class Emitter {
   Emitter(const loop::Kernel& kernel, const HostTarget& target, const Storage& storage,
           llvm::Module& module);
   llvm::Function* phase(const loop::Phase& phase, const std::string& name);
+  /// For a GPU: `target` names the processor and LLVM's features.
+  Emitter(const loop::Kernel& kernel, const HostTarget& target, const Storage& storage,
+          llvm::Module& module, const ArithmeticFeatures& features);
+  /// A kernel of NVPTX that runs one thread of one block; its parameters are the arguments.
+  llvm::Function* device_phase(const loop::Phase& phase, const std::string& name);
 
  private:
   struct Entry {
@@ -95,7 +103,13 @@ class Emitter {
     Emitter& emitter_;
   };
 
+  // emit_device.cpp
+  void barrier();
+  void intrinsic(const loop::Statement& statement);
+
   // emit_statement.cpp
+  /// Forgets the function before; what is emitted from here on is function_'s.
+  void begin_function();
   /// Finds which accumulators need lanes, and which buffers each statement stores to.
   std::uint64_t prepare(const loop::Block& block, const loop::Statement* vector_loop,
                         std::vector<const loop::Accumulator*>& inside);
@@ -136,6 +150,8 @@ class Emitter {
   Scope& scope() { return scopes_[visible_ == 0 ? scopes_.size() - 1 : visible_ - 1]; }
   Lanes compute(loop::Ex expr);
   Lanes binary(loop::Ex expr);
+  /// An integer operation on scalars; a GPU computes what fits in 32 bits.
+  llvm::Value* index_binary(loop::Ex expr, llvm::Value* a, llvm::Value* b);
   Lanes affine_binary(loop::Ex expr, const Lanes& a, const Lanes& b);
   void bind(loop::Ex variable, const Lanes& value);
   const Lanes* lookup(loop::Ex expr);
@@ -164,12 +180,14 @@ class Emitter {
   llvm::Instruction* tag(llvm::Instruction* access, const loop::Buffer* buffer);
   llvm::Value* scalar_load(const loop::Buffer* buffer, llvm::Value* index, llvm::Value* guard);
   llvm::Value* contiguous_load(const loop::Buffer* buffer, llvm::Value* index, unsigned count,
-                               llvm::Value* mask);
+                               llvm::Value* mask, unsigned together = 1);
+  /// How many of the elements from `index` on a GPU may access together, as an aligned vector.
+  unsigned together(const loop::Buffer* buffer, const Lanes& index) const;
   llvm::Value* pair_load(const loop::Buffer* buffer, const Lanes& index, llvm::Value* mask);
   bool whole_lines(const loop::Buffer* buffer, const Lanes& index) const;
   void stream(const loop::Buffer* buffer, llvm::Value* index, llvm::Value* value);
   void contiguous_store(const loop::Buffer* buffer, llvm::Value* index, llvm::Value* value,
-                        llvm::Value* mask);
+                        llvm::Value* mask, unsigned together = 1);
   llvm::Value* both(llvm::Value* a, llvm::Value* b);
   llvm::Value* widened(llvm::Value* mask);
   llvm::Value* reversed(llvm::Value* value);
@@ -180,6 +198,7 @@ class Emitter {
   llvm::IRBuilder<> builder_;
   Arithmetic arithmetic_;
   const HostTarget& target_;
+  const bool device_;  ///< a GPU: indices that fit are computed in 32 bits
 
   llvm::Function* function_ = nullptr;
   llvm::BasicBlock* entry_ = nullptr;

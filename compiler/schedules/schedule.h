@@ -38,6 +38,9 @@ void schedule_attention(GroupEmitter& emitter, const HostTarget& target);
 void schedule_attention_backward(GroupEmitter& emitter, const HostTarget& target);
 void schedule_scatter(GroupEmitter& emitter, const HostTarget& target);
 
+// On a GPU.
+void schedule_elementwise_device(GroupEmitter& emitter);
+
 /// Elements that a block of a pointwise kernel should compute: enough to be worth a hand-over
 /// between threads, few enough to balance.
 inline constexpr std::int64_t block_elements = 16384;

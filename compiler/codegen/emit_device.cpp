@@ -1,0 +1,139 @@
+#include <llvm/IR/CallingConv.h>
+#include <llvm/IR/Constants.h>
+#include <llvm/IR/InlineAsm.h>
+#include <llvm/IR/IntrinsicsNVPTX.h>
+
+#include <stdexcept>
+
+#include "compiler/codegen/device_memory.h"
+#include "compiler/codegen/emitter.h"
+
+/// Phases of a GPU: one thread of a block, barriers, and what only the device can do.
+namespace weft::compiler {
+
+using llvm::Value;
+using loop::Scalar;
+using loop::Statement;
+
+llvm::Function* Emitter::device_phase(const loop::Phase& phase, const std::string& name) {
+  llvm::Type* pointer = builder_.getPtrTy(global_memory);
+  const std::vector<llvm::Type*> parameters(kernel_.arguments.size(), pointer);
+  auto* type = llvm::FunctionType::get(builder_.getVoidTy(), parameters, false);
+  function_ = llvm::Function::Create(type, llvm::Function::ExternalLinkage, name, module_);
+  function_->setCallingConv(llvm::CallingConv::PTX_Kernel);
+  function_->setDoesNotThrow();
+  function_->addFnAttr("target-cpu", target_.cpu);
+  function_->addFnAttr("target-features", target_.features);
+  // On every worker denormals are flushed; the device does as they do.
+  function_->addFnAttr("denormal-fp-math-f32", "preserve-sign,preserve-sign");
+  function_->addFnAttr("no-trapping-math", "true");
+  begin_function();
+  for (const loop::Buffer* buffer : kernel_.arguments) {
+    llvm::Argument* argument = function_->getArg(static_cast<unsigned>(buffer->index));
+    argument->setName(buffer->name);
+    bases_[buffer] = argument;
+  }
+  std::vector<const loop::Accumulator*> inside;
+  prepare(phase.body, nullptr, inside);
+  {
+    const Nest nest(*this);
+    const auto special = [&](llvm::Intrinsic::ID id) {
+      Value* narrow = builder_.CreateIntrinsic(id, {}, {});
+      return uniform(builder_.CreateSExt(narrow, builder_.getInt64Ty()));
+    };
+    bind(phase.block, special(llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_x));
+    bind(phase.thread, special(llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x));
+    block(phase.body);
+  }
+  builder_.CreateRetVoid();
+  return function_;
+}
+
+void Emitter::barrier() {
+  builder_.CreateIntrinsic(llvm::Intrinsic::nvvm_barrier0, {}, {});
+  // What other threads wrote is there now.
+  wrote(~std::uint64_t{0});
+}
+
+void Emitter::intrinsic(const Statement& s) {
+  const loop::Intrinsic& row = *s.intrinsic;
+  const auto machine_type = [&](Scalar scalar) {
+    return scalar == Scalar::boolean ? builder_.getInt32Ty() : arithmetic_.type(scalar);
+  };
+  // A row that is a function of its operands is called for each lane of a vector loop.
+  const unsigned lanes = width_ == 0 ? 1 : width_;
+  std::vector<std::vector<Value*>> results(row.results.size());
+  std::vector<Lanes> operands;
+  for (loop::Ex operand : s.operands) operands.push_back(evaluate(operand));
+  llvm::Type* result = builder_.getVoidTy();
+  std::vector<llvm::Type*> types;
+  for (Scalar scalar : row.results) types.push_back(machine_type(scalar));
+  if (types.size() == 1) result = types[0];
+  if (types.size() > 1) result = llvm::StructType::get(module_.getContext(), types);
+  for (unsigned lane = 0; lane < lanes; ++lane) {
+    std::vector<Value*> arguments;
+    std::vector<llvm::Type*> parameters;
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      const Scalar scalar = row.operands[i].type;
+      Value* value = operands[i].uniform()
+                         ? operands[i].scalar
+                         : builder_.CreateExtractElement(vector(operands[i], scalar), lane);
+      if (scalar == Scalar::boolean) value = builder_.CreateZExt(value, builder_.getInt32Ty());
+      if (row.operands[i].immediate && !llvm::isa<llvm::Constant>(value)) {
+        throw std::logic_error("kernel " + kernel_.name + ": " + std::string(row.name) +
+                               ": an immediate operand is not a constant");
+      }
+      arguments.push_back(value);
+    }
+    for (const loop::Address& at : s.addresses) {
+      Value* to = address(at.buffer, scalar(at.index, "the address of an intrinsic"));
+      if (at.buffer->space == loop::Space::shared) {
+        to = builder_.CreatePtrToInt(to, builder_.getInt32Ty());
+      } else {
+        to = builder_.CreatePtrToInt(to, builder_.getInt64Ty());
+      }
+      arguments.push_back(to);
+    }
+    for (Value* argument : arguments) parameters.push_back(argument->getType());
+    auto* type = llvm::FunctionType::get(result, parameters, false);
+    llvm::InlineAsm* code =
+        llvm::InlineAsm::get(type, std::string(row.ptx), loop::constraints(row), !row.pure());
+    llvm::CallInst* call = builder_.CreateCall(type, code, arguments);
+    // All lanes of a warp arrive together: the call may not move into a branch or out of one.
+    if (row.whole_warp) call->addFnAttr(llvm::Attribute::Convergent);
+    call->setDoesNotThrow();
+    if (row.pure()) call->setDoesNotAccessMemory();
+    for (std::size_t i = 0; i < row.results.size(); ++i) {
+      Value* value = types.size() > 1 ? builder_.CreateExtractValue(call, static_cast<unsigned>(i))
+                                      : static_cast<Value*>(call);
+      if (row.results[i] == Scalar::boolean) {
+        value = builder_.CreateICmpNE(value, builder_.getInt32(0));
+      }
+      results[i].push_back(value);
+    }
+  }
+  std::uint64_t written = 0;
+  for (std::size_t i = 0; i < row.addresses.size(); ++i) {
+    if (row.addresses[i].access != loop::Intrinsic::Access::read) {
+      written |= bit(s.addresses[i].buffer);
+    }
+  }
+  // A wait: copies have landed, in memory that it does not name.
+  if (row.ordered && row.addresses.empty()) written = ~std::uint64_t{0};
+  if (written != 0) wrote(written);
+  for (std::size_t i = 0; i < s.results.size(); ++i) {
+    if (width_ == 0) {
+      bind(s.results[i], uniform(results[i][0]));
+      continue;
+    }
+    Value* all = llvm::PoisonValue::get(arithmetic_.type(row.results[i], width_));
+    for (unsigned lane = 0; lane < lanes; ++lane) {
+      all = builder_.CreateInsertElement(all, results[i][lane], lane);
+    }
+    Lanes value;
+    value.vector = all;
+    bind(s.results[i], value);
+  }
+}
+
+}  // namespace weft::compiler

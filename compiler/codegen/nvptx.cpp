@@ -1,0 +1,169 @@
+#include <llvm/IR/Constants.h>
+#include <llvm/MC/TargetRegistry.h>
+#include <llvm/Support/TargetSelect.h>
+#include <llvm/Support/raw_ostream.h>
+#include <llvm/Target/TargetMachine.h>
+
+#include <algorithm>
+#include <charconv>
+#include <mutex>
+
+#include "compiler/codegen/codegen.h"
+#include "compiler/codegen/device_memory.h"
+#include "compiler/codegen/emitter.h"
+#include "compiler/codegen/module.h"
+#include "compiler/ir/error.h"
+
+namespace weft::compiler {
+namespace {
+
+constexpr const char* triple = "nvptx64-nvidia-cuda";
+/// The newest that LLVM 19 writes; drivers of CUDA 12.5 and newer read it.
+constexpr const char* ptx_version = "+ptx85";
+constexpr std::int64_t shared_alignment = 128;
+
+std::unique_ptr<llvm::TargetMachine> target_machine(const HostTarget& target) {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    LLVMInitializeNVPTXTargetInfo();
+    LLVMInitializeNVPTXTarget();
+    LLVMInitializeNVPTXTargetMC();
+    LLVMInitializeNVPTXAsmPrinter();
+  });
+  std::string message;
+  const llvm::Target* found = llvm::TargetRegistry::lookupTarget(triple, message);
+  if (!found) throw Error(std::string("no code generator for ") + triple + ": " + message);
+  llvm::TargetOptions options;
+  // Contraction is explicit in the loop language.
+  options.AllowFPOpFusion = llvm::FPOpFusion::Strict;
+  std::unique_ptr<llvm::TargetMachine> machine(
+      found->createTargetMachine(triple, target.cpu, target.features, options, std::nullopt,
+                                 std::nullopt, llvm::CodeGenOptLevel::Aggressive));
+  if (!machine) throw Error("no code generator for " + target.cpu);
+  return machine;
+}
+
+Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
+  Storage storage;
+  for (const loop::Buffer& buffer : kernel.buffers) {
+    Storage::Place place;
+    switch (buffer.space) {
+      case loop::Space::argument:
+        continue;
+      case loop::Space::table:
+        place.table = make_table(module, buffer);
+        break;
+      case loop::Space::local:
+        place.on_stack = true;
+        break;
+      case loop::Space::shared: {
+        const std::int64_t bytes =
+            buffer.elements * static_cast<std::int64_t>(size_of(buffer.dtype));
+        place.shared = true;
+        place.offset = storage.shared_bytes;
+        storage.shared_bytes +=
+            (bytes + shared_alignment - 1) / shared_alignment * shared_alignment;
+        break;
+      }
+    }
+    storage.places[&buffer] = place;
+  }
+  if (storage.shared_bytes > 0) {
+    // Its size is a matter of the launch: more than 48 KiB cannot be declared.
+    auto* type = llvm::ArrayType::get(llvm::Type::getInt8Ty(module.getContext()), 0);
+    storage.shared = new llvm::GlobalVariable(
+        module, type, false, llvm::GlobalValue::ExternalLinkage, nullptr, "block_memory", nullptr,
+        llvm::GlobalValue::NotThreadLocal, shared_memory);
+    storage.shared->setAlignment(llvm::Align(shared_alignment));
+  }
+  return storage;
+}
+
+/// The number of threads is known: ptxas may give each as many registers as there are.
+void annotate(llvm::Module& module, llvm::Function* function, std::int64_t threads) {
+  llvm::LLVMContext& context = module.getContext();
+  llvm::NamedMDNode* annotations = module.getOrInsertNamedMetadata("nvvm.annotations");
+  const auto add = [&](const char* name, std::int64_t value) {
+    llvm::Metadata* entry[] = {
+        llvm::ValueAsMetadata::get(function), llvm::MDString::get(context, name),
+        llvm::ConstantAsMetadata::get(llvm::ConstantInt::get(llvm::Type::getInt32Ty(context),
+                                                             static_cast<std::uint64_t>(value)))};
+    annotations->addOperand(llvm::MDNode::get(context, entry));
+  };
+  add("kernel", 1);
+  add("reqntidx", threads);
+  add("reqntidy", 1);
+  add("reqntidz", 1);
+}
+
+}  // namespace
+
+std::string DeviceTarget::processor() const {
+  return "sm_" + std::to_string(capability) + (specific ? "a" : "");
+}
+
+DeviceTarget device_target(std::string_view processor) {
+  DeviceTarget target;
+  std::string_view digits = processor;
+  const bool named = digits.starts_with("sm_");
+  if (named) digits.remove_prefix(3);
+  if (digits.ends_with('a')) {
+    target.specific = true;
+    digits.remove_suffix(1);
+  }
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), target.capability);
+  constexpr int least = 80;
+  if (!named || error != std::errc{} || end != digits.data() + digits.size() ||
+      target.capability < least) {
+    throw Error("\"" + std::string(processor) +
+                "\" is no GPU that weft generates code for: sm_80 or newer, such as sm_90a");
+  }
+  return target;
+}
+
+std::string device_phase_symbol(const std::string& symbol, std::size_t phase) {
+  std::string name = phase_symbol(symbol, phase);
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  };
+  std::replace_if(name.begin(), name.end(), [&](char c) { return !allowed(c); }, '_');
+  return name;
+}
+
+GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::string& symbol,
+                                    const DeviceTarget& device, const CodegenOptions& options) {
+  HostTarget target;
+  target.cpu = device.processor();
+  target.features = ptx_version;
+  target.vector_bits = 128;
+  const std::unique_ptr<llvm::TargetMachine> machine = target_machine(target);
+  llvm::LLVMContext context;
+  llvm::Module module(symbol, context);
+  module.setTargetTriple(triple);
+  module.setDataLayout(machine->createDataLayout());
+
+  const Storage storage = lay_out(kernel, module);
+  Emitter emitter(kernel, target, storage, module,
+                  {.fma = true, .half = true, .library = false, .pair_lanes = 0});
+  for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
+    const loop::Phase& phase = kernel.phases[i];
+    if (phase.threads < 1) {
+      throw std::logic_error("kernel " + kernel.name + ": a phase of the host on a GPU");
+    }
+    annotate(module, emitter.device_phase(phase, device_phase_symbol(symbol, i)), phase.threads);
+  }
+  verify_module(module, kernel.name);
+  optimise(module, *machine);
+
+  GeneratedDeviceCode code;
+  code.shared_bytes = storage.shared_bytes;
+  if (options.llvm_ir) {
+    llvm::raw_string_ostream text(code.llvm_ir);
+    module.print(text, nullptr);
+  }
+  emit(module, *machine, llvm::CodeGenFileType::AssemblyFile, kernel.name, code.ptx);
+  return code;
+}
+
+}  // namespace weft::compiler

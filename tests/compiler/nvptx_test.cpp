@@ -1,0 +1,250 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "compiler/codegen/codegen.h"
+#include "compiler/ir/error.h"
+#include "compiler/loop/kernel.h"
+
+// PTX of hand-written kernels: what instructions it has, and that ptxas takes it, where there is
+// one (on the PATH, in CUDA's usual folder, or named by WEFT_PTXAS).
+namespace weft::compiler {
+namespace {
+
+using loop::Ex;
+using loop::Role;
+using loop::Scalar;
+
+std::optional<std::string> ptxas() {
+  if (const char* named = std::getenv("WEFT_PTXAS")) return named;
+  std::string folders = "/usr/local/cuda/bin";
+  if (const char* path = std::getenv("PATH")) folders = std::string(path) + ':' + folders;
+  for (std::size_t start = 0; start <= folders.size();) {
+    const std::size_t end = std::min(folders.find(':', start), folders.size());
+    const std::filesystem::path file =
+        std::filesystem::path(folders.substr(start, end - start)) / "ptxas";
+    if (access(file.c_str(), X_OK) == 0) return file.string();
+    start = end + 1;
+  }
+  return std::nullopt;
+}
+
+/// What ptxas says with -v; fails the test where it refuses.
+std::string assemble(const std::string& ptx, const std::string& processor) {
+  const std::optional<std::string> program = ptxas();
+  if (!program) return "";
+  const std::string file = testing::TempDir() + fmt::format("weft-{}.ptx", getpid());
+  std::ofstream(file) << ptx;
+  const std::string command =
+      fmt::format("'{}' -v -arch={} -o '{}.cubin' '{}' 2>&1", *program, processor, file, file);
+  FILE* pipe = popen(command.c_str(), "r");
+  std::string text;
+  std::array<char, 4096> part{};
+  while (pipe != nullptr && std::fgets(part.data(), part.size(), pipe) != nullptr) {
+    text += part.data();
+  }
+  const int status = pipe == nullptr ? -1 : pclose(pipe);
+  std::filesystem::remove(file);
+  std::filesystem::remove(file + ".cubin");
+  EXPECT_EQ(status, 0) << text << ptx;
+  return text;
+}
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+using Body = std::function<void(loop::Kernel&, loop::Builder&)>;
+
+/// The PTX for both processors that weft is made for, assembled.
+std::string generate(const Body& body) {
+  std::string ptx;
+  for (const char* processor : {"sm_80", "sm_90a"}) {
+    loop::Kernel kernel;
+    kernel.name = "test";
+    loop::Builder builder(kernel);
+    body(kernel, builder);
+    ptx = generate_device(kernel, "test.kernel", device_target(processor)).ptx;
+    const std::string said = assemble(ptx, processor);
+    if (!said.empty()) {
+      EXPECT_TRUE(has(said, "0 bytes spill stores, 0 bytes spill loads")) << said;
+    }
+  }
+  return ptx;
+}
+
+TEST(Nvptx, VectorsOfAThreadAreOneAccess) {
+  const std::string ptx = generate([](loop::Kernel& kernel, loop::Builder& b) {
+    loop::Arena& a = b.arena();
+    constexpr std::int64_t threads = 128;
+    constexpr std::int64_t elements = 4 * threads * 10;
+    const auto* x = kernel.argument("x", DType::f32, elements, false);
+    const auto* y = kernel.argument("y", DType::f32, elements, true);
+    b.phase(10, threads, [&](Ex block, Ex thread) {
+      const Ex first = a.mul(a.add(a.mul(block, a.integer(threads)), thread), a.integer(4));
+      b.loop(4, Role::vector, 4, [&](Ex lane) {
+        const Ex at = a.add(first, lane);
+        b.store(y, at, a.mul(a.load(x, at), a.constant(Scalar::f32, 2)));
+      });
+    });
+  });
+  EXPECT_TRUE(has(ptx, "ld.global.v4")) << ptx;
+  EXPECT_TRUE(has(ptx, "st.global.v4")) << ptx;
+  EXPECT_TRUE(has(ptx, ".entry test_kernel_0(")) << ptx;
+  EXPECT_TRUE(has(ptx, ".reqntid 128")) << ptx;
+  EXPECT_TRUE(has(ptx, "mul.rn.ftz.f32") || has(ptx, "add.rn.ftz.f32") || has(ptx, "add.ftz.f32") ||
+              has(ptx, "mul.ftz.f32"))
+      << ptx;
+  // Indices fit in 32 bits.
+  EXPECT_FALSE(has(ptx, "mul.lo.s64")) << ptx;
+}
+
+TEST(Nvptx, SixteenBitsAreConvertedInRegisters) {
+  for (const DType dtype : {DType::f16, DType::bf16}) {
+    const std::string ptx = generate([&](loop::Kernel& kernel, loop::Builder& b) {
+      loop::Arena& a = b.arena();
+      const auto* x = kernel.argument("x", dtype, 8192, false);
+      const auto* y = kernel.argument("y", dtype, 8192, true);
+      b.phase(8, 128, [&](Ex block, Ex thread) {
+        const Ex first = a.mul(a.add(a.mul(block, a.integer(128)), thread), a.integer(8));
+        b.loop(8, Role::vector, 8, [&](Ex lane) {
+          const Ex at = a.add(first, lane);
+          b.store(y, at, a.fma(a.load(x, at), a.load(x, at), a.constant(Scalar::f32, 1)));
+        });
+      });
+    });
+    EXPECT_TRUE(has(ptx, "ld.global.v4")) << ptx;
+    EXPECT_TRUE(has(ptx, "st.global.v4")) << ptx;
+    EXPECT_TRUE(has(ptx, "fma.rn.ftz.f32")) << ptx;
+  }
+}
+
+TEST(Nvptx, ABlockReducesThroughSharedMemory) {
+  const std::string ptx = generate([](loop::Kernel& kernel, loop::Builder& b) {
+    loop::Arena& a = b.arena();
+    constexpr std::int64_t threads = 256;
+    constexpr std::int64_t columns = 10000;
+    const auto* x = kernel.argument("x", DType::f32, 64 * columns, false);
+    const auto* y = kernel.argument("y", DType::f32, 64, true);
+    const auto* sums = kernel.shared("sums", DType::f32, threads / 32);
+    const loop::Intrinsic& shuffle = loop::intrinsic("shuffle_xor.f32");
+    const auto warp_sum = [&](Ex value) {
+      for (int distance = 16; distance > 0; distance /= 2) {
+        value = a.add(value, b.call(shuffle, {value, a.integer(Scalar::i32, distance)})[0]);
+      }
+      return value;
+    };
+    b.phase(64, threads, [&](Ex block, Ex thread) {
+      auto* sum = b.declare(Scalar::f32, loop::Combine::add, a.constant(Scalar::f32, 0));
+      const Ex left = a.sub(a.integer(columns + threads - 1), thread);
+      b.loop(a.floor_div(left, threads), [&](Ex i) {
+        const Ex column = a.add(a.mul(i, a.integer(threads)), thread);
+        b.accumulate(sum, a.load(x, a.add(a.mul(block, a.integer(columns)), column)));
+      });
+      const Ex own = b.let(warp_sum(b.read(sum)));
+      b.condition(a.equal(a.floor_mod(thread, 32), a.integer(0)),
+                  [&] { b.store(sums, a.floor_div(thread, 32), own); });
+      b.barrier();
+      b.condition(a.less(thread, a.integer(1)), [&] {
+        Ex total = a.constant(Scalar::f32, 0);
+        for (int i = 0; i < threads / 32; ++i) total = a.add(total, a.load(sums, a.integer(i)));
+        b.store(y, block, total);
+      });
+    });
+  });
+  EXPECT_TRUE(has(ptx, "shfl.sync.bfly.b32")) << ptx;
+  EXPECT_TRUE(has(ptx, "bar.sync") || has(ptx, "barrier.sync")) << ptx;
+  EXPECT_TRUE(has(ptx, "st.shared.f32") || has(ptx, "st.shared.b32")) << ptx;
+}
+
+TEST(Nvptx, PhasesAreEntriesOfTheirOwn) {
+  const std::string ptx = generate([](loop::Kernel& kernel, loop::Builder& b) {
+    loop::Arena& a = b.arena();
+    const auto* y = kernel.argument("y", DType::i64, 256, true);
+    for (int i = 0; i < 2; ++i) {
+      b.phase(4, 64, [&](Ex block, Ex thread) {
+        const Ex at = a.add(a.mul(block, a.integer(64)), thread);
+        b.store(y, at, a.mul(at, a.integer(3)));
+      });
+    }
+  });
+  EXPECT_TRUE(has(ptx, ".entry test_kernel_0(")) << ptx;
+  EXPECT_TRUE(has(ptx, ".entry test_kernel_1(")) << ptx;
+}
+
+/// Every row of the table, with operands that are loaded and results that are stored.
+TEST(Nvptx, EveryIntrinsicAssembles) {
+  for (const loop::Intrinsic& row : loop::intrinsics()) {
+    SCOPED_TRACE(row.name);
+    for (const char* processor : {"sm_80", "sm_90a"}) {
+      if (row.capability > device_target(processor).capability) continue;
+      loop::Kernel kernel;
+      kernel.name = "test";
+      loop::Builder b(kernel);
+      loop::Arena& a = b.arena();
+      const auto* floats = kernel.argument("floats", DType::f32, 1 << 16, true);
+      const auto* integers = kernel.argument("integers", DType::i32, 1 << 16, true);
+      b.phase(1, 32, [&](Ex, Ex thread) {
+        std::vector<Ex> operands;
+        for (const loop::Intrinsic::Operand& operand : row.operands) {
+          const Ex at = a.add(thread, a.integer(static_cast<std::int64_t>(operands.size()) * 32));
+          if (operand.immediate) {
+            operands.push_back(a.integer(operand.type, 0));
+          } else if (operand.type == Scalar::f32) {
+            operands.push_back(a.load(floats, at));
+          } else if (operand.type == Scalar::boolean) {
+            operands.push_back(a.less(a.load(integers, at), a.integer(Scalar::i32, 7)));
+          } else {
+            operands.push_back(a.load(integers, at));
+          }
+        }
+        std::vector<loop::Address> addresses;
+        for (const loop::Intrinsic::Address& address : row.addresses) {
+          const DType dtype = address.dtype.value_or(DType::f32);
+          const loop::Buffer* buffer =
+              address.space == loop::Space::shared
+                  ? kernel.shared("block", dtype, 4096)
+                  : kernel.argument("memory", dtype, 4096,
+                                    address.access != loop::Intrinsic::Access::read);
+          addresses.push_back({buffer, a.mul(thread, a.integer(16))});
+        }
+        const std::vector<Ex> results = b.call(row, operands, addresses);
+        for (std::size_t i = 0; i < results.size(); ++i) {
+          const Ex at = a.add(thread, a.integer(static_cast<std::int64_t>(i + 32) * 32));
+          Ex value = results[i];
+          if (value->type == Scalar::boolean) value = a.cast(value, Scalar::i32);
+          b.store(value->type == Scalar::f32 ? floats : integers, at, value);
+        }
+      });
+      assemble(generate_device(kernel, "row", device_target(processor)).ptx, processor);
+    }
+  }
+}
+
+TEST(Nvptx, UnknownProcessorsAndOperationsAreErrors) {
+  EXPECT_THROW(device_target("sm_75"), Error);
+  EXPECT_THROW(device_target("gfx90a"), Error);
+  EXPECT_THROW(device_target("sm_"), Error);
+  EXPECT_EQ(device_target("sm_90a").name(), "nvptx64/sm_90a");
+  loop::Kernel kernel;
+  kernel.name = "test";
+  loop::Builder b(kernel);
+  loop::Arena& a = b.arena();
+  const auto* y = kernel.argument("y", DType::f64, 32, true);
+  b.phase(1, 32, [&](Ex, Ex thread) {
+    b.store(y, thread, a.unary(loop::Unary::call_erf, a.load(y, thread)));
+  });
+  EXPECT_THROW(generate_device(kernel, "erf", device_target("sm_80")), Error);
+}
+
+}  // namespace
+}  // namespace weft::compiler
