@@ -355,7 +355,11 @@ bool Emitter::store_pair(const Statement& first, const Statement& second) {
   Value* low = arithmetic_.to_memory(even.buffer->dtype, vector(evaluate(even.value), type));
   Value* high = arithmetic_.to_memory(odd.buffer->dtype, vector(evaluate(odd.value), type));
   Value* pairs = builder_.CreateShuffleVector(low, high, interleaved(width_, true));
-  contiguous_store(even.buffer, index.scalar, pairs, widened(mask));
+  if (even.streaming && odd.streaming && !mask && whole_lines(even.buffer, index)) {
+    stream(even.buffer, index.scalar, pairs);
+  } else {
+    contiguous_store(even.buffer, index.scalar, pairs, widened(mask));
+  }
   wrote(bit(even.buffer));
   return true;
 }

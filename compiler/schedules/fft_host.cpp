@@ -14,7 +14,10 @@ using loop::Role;
 using loop::Scalar;
 using ops::Element;
 
-FftKernel::FftKernel(GroupEmitter& emitter) : emitter_(emitter), node_(*emitter.group().anchor) {
+FftKernel::FftKernel(GroupEmitter& emitter)
+    : emitter_(emitter),
+      node_(*emitter.group().anchor),
+      streaming_(exceeds_caches(emitter.group())) {
   const auto axis = static_cast<int>(node_.attributes.integer("axis"));
   const Shape& operand = node_.operand_type(0).shape;
   if (node_.is("rfft")) kind_ = FftKind::from_real;
@@ -71,7 +74,7 @@ void FftKernel::write(Ex outer, Ex position, Ex inner, const ComplexEx& value) {
   if (complex_result()) element.im = value.im == nullptr ? zero : value.im;
   emitter_.reset();
   emitter_.bind({const_cast<Node*>(&node_), 0}, element);
-  emitter_.store_outputs(index(outer, position, inner), node_.results[0].shape);
+  emitter_.store_outputs(index(outer, position, inner), node_.results[0].shape, streaming_);
 }
 
 namespace {

@@ -44,6 +44,7 @@ class FftKernel {
 
   GroupEmitter& emitter_;
   const ir::Node& node_;
+  bool streaming_;
   FftKind kind_ = FftKind::complex;
   bool inverse_ = false;
   std::int64_t length_ = 1;

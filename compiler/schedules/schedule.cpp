@@ -28,6 +28,15 @@ void for_chunk(GroupEmitter& emitter, loop::Ex block, std::int64_t total, std::i
   }
 }
 
+bool exceeds_caches(const Group& group) {
+  constexpr std::int64_t share_bytes = std::int64_t{8} << 20;
+  std::int64_t bytes = 0;
+  for (const std::vector<ir::Value>* values : {&group.inputs, &group.outputs}) {
+    for (const ir::Value value : *values) bytes += value.type().bytes();
+  }
+  return bytes > share_bytes;
+}
+
 bool has_host_schedule(const ir::Node& node) {
   if (node.op->pattern == ir::Pattern::tno) return has_tno_schedule(node);
   return node.op->pattern == ir::Pattern::attention && has_attention_schedule(node);

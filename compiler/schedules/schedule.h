@@ -45,6 +45,10 @@ void schedule_elementwise_device(GroupEmitter& emitter);
 /// between threads, few enough to balance.
 inline constexpr std::int64_t block_elements = 16384;
 
+/// Whether a kernel moves more than a core's share of the outermost cache: what it writes is not
+/// there any more when it is read again.
+bool exceeds_caches(const Group& group);
+
 /// Runs `body(first, extent)` for the part of [0, total) that belongs to block `block` of `grid`,
 /// each of `chunk` elements but the last: code for both extents where they differ.
 void for_chunk(GroupEmitter& emitter, loop::Ex block, std::int64_t total, std::int64_t chunk,

@@ -38,17 +38,6 @@ struct Extents {
   }
 };
 
-/// Whether a kernel moves more than a core's share of the outermost cache: what it writes is not
-/// there any more when it is read again.
-bool exceeds_caches(const Group& group) {
-  constexpr std::int64_t share_bytes = std::int64_t{8} << 20;
-  std::int64_t bytes = 0;
-  for (const std::vector<Value>* values : {&group.inputs, &group.outputs}) {
-    for (const Value value : *values) bytes += value.type().bytes();
-  }
-  return bytes > share_bytes;
-}
-
 bool is_coefficient_gradient(const Node& node) { return node.is("tno_gradient_t"); }
 
 Extents extents_of(const Node& node) {
