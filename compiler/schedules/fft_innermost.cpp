@@ -189,19 +189,7 @@ class SingleRows {
     if (kernel.kind() == FftKind::to_real && !kernel.plain()) {
       line_ = b_.kernel().local("line", DType::f32, n_);
     }
-    // As in LineTransform.
-    std::vector<double> values;
-    for (const bool imaginary : {false, true}) {
-      for (std::int64_t k = 0; k <= points_; ++k) {
-        const std::complex<double> root = root_of_unity(k, n_);
-        const std::complex<double> factor =
-            kernel.kind() == FftKind::from_real
-                ? std::complex<double>(0, -0.5) * root
-                : std::complex<double>(0, 1 / static_cast<double>(n_)) * std::conj(root);
-        values.push_back(imaginary ? factor.imag() : factor.real());
-      }
-    }
-    factors_ = b_.kernel().table("factors", DType::f32, std::move(values));
+    make_factors();
   }
 
   static double cycles(const FftKernel& kernel, FftPlanner& planner, int lanes) {
@@ -241,6 +229,59 @@ class SingleRows {
     return {a_.mul(value.re, scale), a_.mul(value.im, scale)};
   }
 
+  /// The factors of LineTransform, for bins 0 to points_: of long lines, one of the distance from
+  /// the first of a chunk of bins times one of this.
+  void make_factors() {
+    constexpr std::int64_t largest_table = 4096;
+    constexpr std::int64_t long_chunk = 512;
+    chunk_ = points_ + 1 > largest_table ? long_chunk : points_ + 1;
+    const bool from_real = kernel_.kind() == FftKind::from_real;
+    const std::complex<double> scale(0, from_real ? -0.5 : 1 / static_cast<double>(n_));
+    const auto root = [&](std::int64_t k) {
+      const std::complex<double> value = root_of_unity(k, n_);
+      return from_real ? value : std::conj(value);
+    };
+    std::vector<double> re;
+    std::vector<double> im;
+    for (std::int64_t k = 0; k < chunk_; ++k) {
+      const std::complex<double> factor = scale * root(k);
+      re.push_back(factor.real());
+      im.push_back(factor.imag());
+    }
+    re.insert(re.end(), im.begin(), im.end());
+    factors_ = b_.kernel().table("factors", DType::f32, std::move(re));
+    if (chunk_ > points_) return;
+    std::vector<double> coarse;
+    for (std::int64_t k = 0; k <= points_; k += chunk_) {
+      const std::complex<double> factor = root(k);
+      coarse.push_back(factor.real());
+      coarse.push_back(factor.imag());
+    }
+    chunk_factors_ = b_.kernel().table("chunk_factors", DType::f32, std::move(coarse));
+  }
+
+  /// Calls body(k, factor) for bins below `count` in vectors.
+  void for_bins(std::int64_t count,
+                const std::function<void(Ex k, const ComplexEx& factor)>& body) {
+    const auto part = [&](Ex number, std::int64_t extent) {
+      b_.loop(extent, Role::vector, lanes_, [&](Ex i) {
+        ComplexEx factor{b_.let(a_.load(factors_, i)),
+                         b_.let(a_.load(factors_, a_.add(i, a_.integer(chunk_))))};
+        if (chunk_factors_ != nullptr) {
+          const Ex at = a_.mul(number, a_.integer(2));
+          factor = multiply(
+              a_, factor,
+              {a_.load(chunk_factors_, at), a_.load(chunk_factors_, a_.add(at, a_.integer(1)))});
+          factor = {b_.let(factor.re), b_.let(factor.im)};
+        }
+        body(a_.add(a_.mul(number, a_.integer(chunk_)), i), factor);
+      });
+    };
+    const std::int64_t full = count / chunk_;
+    b_.loop(full, Role::serial, 1, [&](Ex number) { part(number, chunk_); });
+    if (count % chunk_ > 0) part(a_.integer(full), count % chunk_);
+  }
+
   void complex(Ex row) {
     const Ex none = a_.integer(0);
     row_.run(
@@ -267,11 +308,11 @@ class SingleRows {
       return;
     }
     save(a_.integer(points_), load(bins_, none));
-    b_.loop(points_ + 1, Role::vector, lanes_, [&](Ex k) {
+    for_bins(points_ + 1, [&](Ex k, const ComplexEx& factor) {
       const ComplexEx z = load(bins_, k);
       const ComplexEx mirror = conjugate(a_, load(bins_, a_.sub(a_.integer(points_), k)));
       const ComplexEx sum = add(a_, z, mirror);
-      const ComplexEx turned = multiply(a_, subtract(a_, z, mirror), load(factors_, k));
+      const ComplexEx turned = multiply(a_, subtract(a_, z, mirror), factor);
       const Ex scale = a_.constant(Scalar::f32, 0.5);
       kernel_.write(row, k, none,
                     {a_.fma(scale, sum.re, turned.re), a_.fma(scale, sum.im, turned.im)});
@@ -299,15 +340,29 @@ class SingleRows {
           });
       return;
     }
+    const auto joined = [&](Ex k, const ComplexEx& factor) -> ComplexEx {
+      const ComplexEx x = load(bins_, k);
+      const ComplexEx mirror = conjugate(a_, load(bins_, a_.sub(end, k)));
+      const ComplexEx sum = add(a_, x, mirror);
+      const ComplexEx turned = multiply(a_, subtract(a_, x, mirror), factor);
+      const Ex scale = a_.constant(Scalar::f32, 1 / static_cast<double>(n_));
+      return {a_.fma(scale, sum.re, turned.re), a_.fma(scale, sum.im, turned.im)};
+    };
+    const bool ahead = chunk_factors_ != nullptr;
+    if (ahead) {
+      if (joined_ == nullptr) joined_ = b_.kernel().local("joined", DType::f32, 2 * pitch_);
+      for_bins(points_, [&](Ex k, const ComplexEx& factor) {
+        const ComplexEx value = joined(k, factor);
+        b_.store(joined_, k, value.re);
+        b_.store(joined_, a_.add(k, a_.integer(pitch_)), value.im);
+      });
+    }
     row_.run(
         true,
-        [&](Ex k) -> ComplexEx {
-          const ComplexEx x = load(bins_, k);
-          const ComplexEx mirror = conjugate(a_, load(bins_, a_.sub(end, k)));
-          const ComplexEx sum = add(a_, x, mirror);
-          const ComplexEx turned = multiply(a_, subtract(a_, x, mirror), load(factors_, k));
-          const Ex scale = a_.constant(Scalar::f32, 1 / static_cast<double>(n_));
-          return {a_.fma(scale, sum.re, turned.re), a_.fma(scale, sum.im, turned.im)};
+        [&](Ex k) {
+          if (ahead) return load(joined_, k);
+          return joined(k,
+                        {a_.load(factors_, k), a_.load(factors_, a_.add(k, a_.integer(chunk_)))});
         },
         [&](Ex j, const ComplexEx& value) {
           const Ex even = a_.mul(j, a_.integer(2));
@@ -337,7 +392,10 @@ class SingleRows {
   RowTransform row_;
   const loop::Buffer* bins_ = nullptr;
   const loop::Buffer* line_ = nullptr;
+  const loop::Buffer* joined_ = nullptr;
+  std::int64_t chunk_ = 1;  ///< bins that share a factor of chunk_factors_, where there are any
   const loop::Buffer* factors_ = nullptr;
+  const loop::Buffer* chunk_factors_ = nullptr;
 };
 
 }  // namespace

@@ -33,6 +33,8 @@ class FftKernel {
 
   /// Point `position` below length() of the line at (outer, inner); null parts where it is zero.
   ComplexEx read(Ex outer, Ex position, Ex inner);
+  /// Asks for what read() will need of the next column of lines beyond the caches.
+  void prefetch(Ex outer, Ex position, Ex inner);
   void write(Ex outer, Ex position, Ex inner, const ComplexEx& value);
 
   GroupEmitter& emitter() { return emitter_; }

@@ -100,19 +100,38 @@ void RowTransform::make_turns() {
   if (radix_ == 1 || columns_ == 1) return;
   fine_ = b_.kernel().table("turns", DType::f32, std::move(fine));
   if (!divided) return;
-  std::vector<Complex> coarse;
-  for (std::int64_t j = 0; j < columns_; j += strip_) {
-    for (std::int64_t k = 1; k < radix_; ++k) coarse.push_back(root_of_unity(j * k, n_));
+  const auto strips = [&](std::int64_t count, std::int64_t step) {
+    std::vector<Complex> turns;
+    for (std::int64_t strip = 0; strip < count; ++strip) {
+      for (std::int64_t k = 1; k < radix_; ++k) {
+        turns.push_back(root_of_unity(strip * step * strip_ * k, n_));
+      }
+    }
+    return turns;
+  };
+  const std::int64_t count = columns_ / strip_;
+  if (count * radix_ > largest_table) {
+    while (group_ * group_ < count) group_ *= 2;
+    coarsest_ = lines_->table("group_turns", strips((count + group_ - 1) / group_, group_));
   }
-  coarse_ = lines_->table("strip_turns", coarse);
+  coarse_ = lines_->table("strip_turns", strips(group_ > 1 ? group_ : count, 1));
 }
 
 ComplexEx RowTransform::turn(Ex strip, Ex lane, std::int64_t k) {
   const Ex re = a_.add(a_.integer(2 * (k - 1) * strip_), lane);
   const ComplexEx fine{a_.load(fine_, re), a_.load(fine_, a_.add(re, a_.integer(strip_)))};
   if (coarse_ == nullptr) return fine;
-  const ComplexEx coarse =
-      lines_->entry(coarse_, a_.add(a_.mul(strip, a_.integer(radix_ - 1)), a_.integer(k - 1)));
+  const auto entry = [&](const loop::Buffer* table, Ex number) {
+    return lines_->entry(table, a_.add(a_.mul(number, a_.integer(radix_ - 1)), a_.integer(k - 1)));
+  };
+  ComplexEx coarse;
+  if (coarsest_ == nullptr) {
+    coarse = entry(coarse_, strip);
+  } else {
+    coarse = multiply(a_, entry(coarse_, a_.floor_mod(strip, group_)),
+                      entry(coarsest_, a_.floor_div(strip, group_)));
+    coarse = {b_.let(coarse.re), b_.let(coarse.im)};
+  }
   const ComplexEx product = multiply(a_, fine, coarse);
   return {b_.let(product.re), b_.let(product.im)};
 }

@@ -53,6 +53,8 @@ class RowTransform {
   const loop::Buffer* between_ = nullptr;
   const loop::Buffer* fine_ = nullptr;
   const loop::Buffer* coarse_ = nullptr;
+  std::int64_t group_ = 1;  ///< strips whose turns are in `coarse_`, times one of `coarsest_`
+  const loop::Buffer* coarsest_ = nullptr;
   // By convolution:
   std::unique_ptr<RowTransform> inner_;
   const loop::Buffer* factors_ = nullptr;
