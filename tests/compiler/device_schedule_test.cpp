@@ -1,28 +1,42 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 
 #include "compiler/fusion/fuse.h"
 #include "compiler/schedules/schedule.h"
+#include "ptxas.h"
 #include "run.h"
 
 // Schedules for a GPU, as PTX.
 namespace weft::compiler {
 namespace {
 
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+/// The PTX for both processors, assembled.
 std::string ptx(const std::string& text) {
   const ir::Graph graph = test::parse(text);
   const FusedGraph fused = fuse(graph);
   EXPECT_EQ(fused.groups.size(), 1U);
-  loop::Kernel kernel;
-  kernel.name = "test";
-  GroupEmitter emitter(kernel, fused.groups[0]);
-  schedule_elementwise_device(emitter);
-  return generate_device(kernel, "test", device_target("sm_90a")).ptx;
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
+  std::string code;
+  for (const char* processor : {"sm_80", "sm_90a"}) {
+    loop::Kernel kernel;
+    kernel.name = "test";
+    GroupEmitter emitter(kernel, fused.groups[0]);
+    if (fused.groups[0].rows) {
+      schedule_rows_device(emitter);
+    } else {
+      schedule_elementwise_device(emitter);
+    }
+    code = generate_device(kernel, "test", device_target(processor)).ptx;
+    const std::string said = test::assemble(code, processor);
+    EXPECT_TRUE(said.empty() || has(said, "0 bytes spill stores, 0 bytes spill loads")) << said;
+  }
+  return code;
 }
 
 TEST(DeviceSchedule, PointwiseKernelsAccessVectors) {
@@ -47,6 +61,41 @@ TEST(DeviceSchedule, RowsOfAnyLength) {
 })");
   EXPECT_TRUE(has(text, "st.global")) << text;
   EXPECT_FALSE(has(text, ".local")) << text;
+}
+
+std::string softmax(int rows, int columns, const std::string& dtype = "f32") {
+  const std::string whole = fmt::format("{}[{}, {}]", dtype, rows, columns);
+  const std::string row = fmt::format("{}[{}, 1]", dtype, rows);
+  return fmt::format(R"(graph @g {{
+  %x = state {{name = "x", dtype = {2}, shape = [{0}, {1}]}} : {3}
+  %m = max %x {{axes = [1], keep = true}} : {4}
+  %n = broadcast %m {{shape = [{0}, {1}]}} : {3}
+  %d = sub %x, %n : {3}
+  %e = exp %d : {3}
+  %s = sum %e {{axes = [1], keep = true}} : {4}
+  %b = broadcast %s {{shape = [{0}, {1}]}} : {3}
+  %y = div %e, %b : {3}
+  state_write %y {{name = "y"}}
+}})",
+                     rows, columns, dtype, whole, row);
+}
+
+TEST(DeviceSchedule, ShortRowsAreAWarpsLongOnesABlocks) {
+  const std::string warp = ptx(softmax(100, 256));
+  EXPECT_TRUE(has(warp, "shfl.sync.bfly")) << warp;
+  EXPECT_FALSE(has(warp, "bar.sync")) << warp;
+  EXPECT_FALSE(has(warp, ".local")) << warp;
+  const std::string block = ptx(softmax(100, 4096));
+  EXPECT_TRUE(has(block, "bar.sync") || has(block, "barrier.sync")) << block;
+  EXPECT_FALSE(has(block, ".local")) << block;
+}
+
+TEST(DeviceSchedule, RowsOfOddLengthsAndOtherTypes) {
+  for (const auto& [rows, columns] : {std::pair{3, 7}, {9, 1000}, {5, 1001}, {2, 16000}}) {
+    for (const char* dtype : {"f32", "f16", "bf16"}) {
+      EXPECT_TRUE(has(ptx(softmax(rows, columns, dtype)), "shfl.sync.bfly"));
+    }
+  }
 }
 
 }  // namespace

@@ -1,19 +1,13 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <array>
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <functional>
-#include <optional>
 #include <string>
 
 #include "compiler/codegen/codegen.h"
 #include "compiler/ir/error.h"
 #include "compiler/loop/kernel.h"
+#include "ptxas.h"
 
 // PTX of hand-written kernels: what instructions it has, and that ptxas takes it, where there is
 // one (on the PATH, in CUDA's usual folder, or named by WEFT_PTXAS).
@@ -23,41 +17,6 @@ namespace {
 using loop::Ex;
 using loop::Role;
 using loop::Scalar;
-
-std::optional<std::string> ptxas() {
-  if (const char* named = std::getenv("WEFT_PTXAS")) return named;
-  std::string folders = "/usr/local/cuda/bin";
-  if (const char* path = std::getenv("PATH")) folders = std::string(path) + ':' + folders;
-  for (std::size_t start = 0; start <= folders.size();) {
-    const std::size_t end = std::min(folders.find(':', start), folders.size());
-    const std::filesystem::path file =
-        std::filesystem::path(folders.substr(start, end - start)) / "ptxas";
-    if (access(file.c_str(), X_OK) == 0) return file.string();
-    start = end + 1;
-  }
-  return std::nullopt;
-}
-
-/// What ptxas says with -v; fails the test where it refuses.
-std::string assemble(const std::string& ptx, const std::string& processor) {
-  const std::optional<std::string> program = ptxas();
-  if (!program) return "";
-  const std::string file = testing::TempDir() + fmt::format("weft-{}.ptx", getpid());
-  std::ofstream(file) << ptx;
-  const std::string command =
-      fmt::format("'{}' -v -arch={} -o '{}.cubin' '{}' 2>&1", *program, processor, file, file);
-  FILE* pipe = popen(command.c_str(), "r");
-  std::string text;
-  std::array<char, 4096> part{};
-  while (pipe != nullptr && std::fgets(part.data(), part.size(), pipe) != nullptr) {
-    text += part.data();
-  }
-  const int status = pipe == nullptr ? -1 : pclose(pipe);
-  std::filesystem::remove(file);
-  std::filesystem::remove(file + ".cubin");
-  EXPECT_EQ(status, 0) << text << ptx;
-  return text;
-}
 
 bool has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
@@ -74,7 +33,7 @@ std::string generate(const Body& body) {
     loop::Builder builder(kernel);
     body(kernel, builder);
     ptx = generate_device(kernel, "test.kernel", device_target(processor)).ptx;
-    const std::string said = assemble(ptx, processor);
+    const std::string said = test::assemble(ptx, processor);
     if (!said.empty()) {
       EXPECT_TRUE(has(said, "0 bytes spill stores, 0 bytes spill loads")) << said;
     }
@@ -225,7 +184,7 @@ TEST(Nvptx, EveryIntrinsicAssembles) {
           b.store(value->type == Scalar::f32 ? floats : integers, at, value);
         }
       });
-      assemble(generate_device(kernel, "row", device_target(processor)).ptx, processor);
+      test::assemble(generate_device(kernel, "row", device_target(processor)).ptx, processor);
     }
   }
 }

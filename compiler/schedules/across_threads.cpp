@@ -1,0 +1,77 @@
+#include "compiler/schedules/across_threads.h"
+
+#include "compiler/schedules/reduce.h"
+
+namespace weft::compiler {
+namespace {
+
+using loop::Combine;
+using loop::Ex;
+using loop::Scalar;
+
+constexpr std::int64_t warp = 32;
+
+Ex combined(loop::Arena& a, Combine combine, Ex x, Ex y) {
+  const bool boolean = x->type == Scalar::boolean;
+  switch (combine) {
+    case Combine::add:
+      return boolean ? a.logical_or(x, y) : a.add(x, y);
+    case Combine::multiply:
+      return boolean ? a.logical_and(x, y) : a.mul(x, y);
+    case Combine::minimum:
+      return a.binary(loop::Binary::minimum, x, y);
+    case Combine::maximum:
+      break;
+  }
+  return a.binary(loop::Binary::maximum, x, y);
+}
+
+/// The value of the lane whose number differs in the bits of `mask`.
+Ex exchanged(loop::Builder& b, Ex value, int mask) {
+  loop::Arena& a = b.arena();
+  const Ex lanes = a.integer(Scalar::i32, mask);
+  const auto word = [&](Ex bits) {
+    return b.call(loop::intrinsic("shuffle_xor.i32"), {b.let(bits), lanes})[0];
+  };
+  switch (value->type) {
+    case Scalar::f32:
+      return b.call(loop::intrinsic("shuffle_xor.f32"), {value, lanes})[0];
+    case Scalar::f64:
+      return a.bits(exchanged(b, b.let(a.bits(value, Scalar::i64)), mask), Scalar::f64);
+    case Scalar::i64: {
+      constexpr std::int64_t half = 32;
+      constexpr std::int64_t low_bits = 0xffffffff;
+      const Ex upper = a.binary(loop::Binary::shift_right, value, a.integer(half));
+      const Ex low = a.cast(word(a.cast(value, Scalar::i32)), Scalar::i64);
+      const Ex high = a.cast(word(a.cast(upper, Scalar::i32)), Scalar::i64);
+      return a.binary(loop::Binary::bitwise_or,
+                      a.binary(loop::Binary::shift_left, high, a.integer(half)),
+                      a.binary(loop::Binary::bitwise_and, low, a.integer(low_bits)));
+    }
+    case Scalar::i32:
+      return word(value);
+    default:
+      return a.cast(word(a.cast(value, Scalar::i32)), value->type);
+  }
+}
+
+}  // namespace
+
+Ex across_threads(loop::Builder& b, Combine combine, Ex value, Ex thread, std::int64_t warps) {
+  loop::Arena& a = b.arena();
+  value = b.let(value);
+  for (int distance = warp / 2; distance > 0; distance /= 2) {
+    value = b.let(combined(a, combine, value, exchanged(b, value, distance)));
+  }
+  if (warps == 1) return value;
+  const loop::Buffer* sums = b.kernel().shared("warps", storage_of(value->type), warps);
+  b.store(sums, a.floor_div(thread, warp), value, a.equal(a.floor_mod(thread, warp), a.integer(0)));
+  b.barrier();
+  Ex total = a.load(sums, a.integer(0));
+  for (std::int64_t i = 1; i < warps; ++i) {
+    total = combined(a, combine, total, a.load(sums, a.integer(i)));
+  }
+  return b.let(total);
+}
+
+}  // namespace weft::compiler

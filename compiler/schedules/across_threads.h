@@ -1,0 +1,13 @@
+#pragma once
+
+#include "compiler/loop/kernel.h"
+
+namespace weft::compiler {
+
+/// On a GPU: the values of `warps` whole warps combined, in an order of their own that is always
+/// the same; every thread gets the result. `thread` counts within these warps. For more than one
+/// warp these are all of the block, and all of them must come here.
+loop::Ex across_threads(loop::Builder& builder, loop::Combine combine, loop::Ex value,
+                        loop::Ex thread, std::int64_t warps);
+
+}  // namespace weft::compiler
