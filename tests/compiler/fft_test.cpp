@@ -5,6 +5,8 @@
 #include <complex>
 #include <numbers>
 
+#include "compiler/passes/differentiate.h"
+#include "ops/build.h"
 #include "run.h"
 #include "runtime/executable.h"
 #include "runtime/state.h"
@@ -206,6 +208,62 @@ TEST(Fft, LongLengths) {
     expect_bins(n, 3);
   }
   expect_bins(std::int64_t{1} << 20, 1);
+}
+
+/// Gradients of a sum of all kinds of transforms, compiled, beside the reference evaluation of the
+/// same graph.
+void expect_gradients(std::int64_t n, std::int64_t after, std::int64_t extent) {
+  SCOPED_TRACE(fmt::format("{} x {}, {} points", n, after, extent));
+  ir::Graph graph = test::parse(fmt::format(R"(graph @g {{
+  %x = state {{name = "x", dtype = f32, shape = [3, {3}, {1}]}} : f32[3, {3}, {1}]
+  %w = state {{name = "w", dtype = c64, shape = [3, {2}, {1}]}} : c64[3, {2}, {1}]
+  %v = state {{name = "v", dtype = c64, shape = [3, {0}, {1}]}} : c64[3, {0}, {1}]
+  %f = rfft %x {{axis = 1, length = {0}}} : c64[3, {2}, {1}]
+  %p = mul %f, %w : c64[3, {2}, {1}]
+  %y = irfft %p {{axis = 1, length = {0}}} : f32[3, {0}, {1}]
+  %c = complex %y, %y : c64[3, {0}, {1}]
+  %g = fft %c {{axis = 1}} : c64[3, {0}, {1}]
+  %q = mul %g, %v : c64[3, {0}, {1}]
+  %h = ifft %q {{axis = 1}} : c64[3, {0}, {1}]
+  %r = real %h : f32[3, {0}, {1}]
+  %i = imag %h : f32[3, {0}, {1}]
+  %m = mul %r, %i : f32[3, {0}, {1}]
+  %s = sum %m {{axes = [0, 1, 2], keep = false}} : f32[]
+}})",
+                                            n, after, n / 2 + 1, extent));
+  std::vector<ir::Value> parameters;
+  ir::Value loss;
+  ir::walk(graph.body(), [&](ir::Node& node) {
+    if (node.is("state")) parameters.push_back(node.result());
+    if (node.is("sum")) loss = node.result();
+  });
+  ops::Builder builder(graph, graph.body());
+  const std::vector<ir::Value> gradients = compiler::gradients(builder, loss, parameters);
+  ASSERT_EQ(gradients.size(), 3U);
+  test::Values in;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const std::string name = parameters[i].node->attributes.text("name");
+    const Type& type = parameters[i].type();
+    const std::int64_t numbers = type.elements() * (is_complex(type.dtype) ? 2 : 1);
+    in[name] = test::random_values(static_cast<std::size_t>(numbers), 1 + static_cast<unsigned>(i));
+    builder.emit(ops::op("state_write"), {gradients[i]}, {{"name", "d" + name}});
+  }
+  const test::Values expected = test::run_reference(graph, in);
+  const test::Values out = test::run_compiled(graph, in);
+  // Up to eight transforms in a row.
+  for (const char* name : {"dx", "dw", "dv"}) {
+    EXPECT_LT(test::relative_error(out.at(name), expected.at(name)), 8 * tolerance(n)) << name;
+  }
+}
+
+TEST(Fft, Gradients) {
+  for (const std::int64_t n : {1, 2, 15, 64, 77, 514}) {
+    for (const std::int64_t after : {1, 4, 18}) {
+      expect_gradients(n, after, n);
+      expect_gradients(n, after, n + 5);
+      if (n > 1) expect_gradients(n, after, (n + 1) / 2);
+    }
+  }
 }
 
 /// The shape's text with another second extent.
