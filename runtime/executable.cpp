@@ -4,54 +4,21 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
-#include <charconv>
-#include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 #include "compiler/ir/error.h"
-#include "runtime/executor.h"
-#include "runtime/memory.h"
+#include "runtime/cuda/runner.h"
 #include "runtime/plan_check.h"
-#include "runtime/thread_pool.h"
+#include "runtime/runner.h"
+#include "runtime/tracer.h"
 #include "runtime/transfers.h"
 
 namespace weft::runtime {
 namespace {
-
-constexpr int most_threads = 1024;
-
-int thread_count(const RunOptions& options) {
-  if (options.threads < 0 || options.threads > most_threads) {
-    throw Error(fmt::format("threads: {}; should be 0 to {}", options.threads, most_threads));
-  }
-  if (options.threads > 0) return options.threads;
-  if (const char* text = std::getenv("WEFT_THREADS"); text != nullptr && *text != '\0') {
-    const std::string_view view(text);
-    int threads = 0;
-    const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), threads);
-    if (error != std::errc() || end != view.data() + view.size() || threads < 1 ||
-        threads > most_threads) {
-      throw Error(fmt::format("WEFT_THREADS is \"{}\"; should be 1 to {}", view, most_threads));
-    }
-    return threads;
-  }
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, most_threads);
-}
-
-/// `code`, or where there is none what the plan's objects hold; throws Error where it is for
-/// another machine.
-std::unique_ptr<Code> code_for(const plan::Plan& plan, std::unique_ptr<Code> code) {
-  // The architecture before loading: a loader's message about foreign code is less clear.
-  check_target(plan, "");
-  if (!code) code = load_objects(plan);
-  check_target(plan, code->target());
-  return code;
-}
 
 /// Index of the entry of that name; throws Error listing the names that there are.
 template <typename Entry>
@@ -72,79 +39,43 @@ std::size_t find_named(const plan::Plan& plan, const std::vector<Entry>& entries
 }  // namespace
 
 struct Executable::Impl {
-  Impl(plan::Plan the_plan, RunOptions the_options, std::unique_ptr<Code> the_code);
+  Impl(plan::Plan the_plan, const RunOptions& options, std::unique_ptr<Code> code);
 
-  void make_owned_buffers();
+  Transfers& transfers() const { return runner->transfers(); }
   void look_up_states();
   void forbid_while_running(std::string_view what) const;
   void run(std::int64_t from, std::int64_t to);
   void check_run(std::int64_t from, std::int64_t to) const;
 
   plan::Plan plan;
-  RunOptions options;
-  int threads;
   PlanInfo info;
-  std::unique_ptr<Code> code;
-  AlignedBuffer arena;
-  std::vector<AlignedBuffer> owned;  ///< of constants and scalars, by buffer
-  std::vector<void*> addresses;      ///< by buffer
-  Transfers transfers;
-  Executor executor;
   std::optional<State> state;
   std::uint64_t state_version = 0;
   std::unique_ptr<Tracer> tracer;
-  std::vector<TraceTrack*> worker_tracks;
-  std::optional<ThreadPool> pool;  ///< made by the first run; its workers use the tracks
+  std::unique_ptr<Runner> runner;  ///< its threads use the tracer
   std::atomic<bool> running{false};
 };
 
-Executable::Impl::Impl(plan::Plan the_plan, RunOptions the_options, std::unique_ptr<Code> the_code)
-    : plan(std::move(the_plan)),
-      options(the_options),
-      threads(thread_count(options)),
-      info(check_plan(plan, the_code == nullptr)),
-      code(code_for(plan, std::move(the_code))),
-      arena(plan.arena_bytes),
-      transfers(plan),
-      executor(plan, info, *code, transfers) {
+Executable::Impl::Impl(plan::Plan the_plan, const RunOptions& options, std::unique_ptr<Code> code)
+    : plan(std::move(the_plan)), info(check_plan(plan, code == nullptr)) {
   if (options.queue < 1) throw Error(fmt::format("queue: {}; should be 1 or more", options.queue));
-  make_owned_buffers();
-  const auto is_state = [](const plan::Buffer& buffer) {
-    return buffer.kind == plan::BufferKind::state;
-  };
-  if (std::none_of(plan.buffers.begin(), plan.buffers.end(), is_state)) executor.bind(addresses);
-}
-
-void Executable::Impl::make_owned_buffers() {
-  owned.resize(plan.buffers.size());
-  addresses.resize(plan.buffers.size());
-  for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
-    const plan::Buffer& buffer = plan.buffers[i];
-    if (buffer.kind == plan::BufferKind::state) continue;
-    if (buffer.kind == plan::BufferKind::arena) {
-      addresses[i] = arena.data() + buffer.offset;
-      continue;
-    }
-    owned[i] = AlignedBuffer(static_cast<std::int64_t>(buffer.data.size()));
-    std::memcpy(owned[i].data(), buffer.data.data(), buffer.data.size());
-    addresses[i] = owned[i].data();
+  if (plan.target.starts_with(cuda::architecture)) {
+    runner = cuda::make_runner(plan, info, options);
+  } else {
+    runner = make_host_runner(plan, info, options, std::move(code));
   }
 }
 
 void Executable::Impl::look_up_states() {
   std::vector<std::string> missing;
   std::vector<std::string> wrong;
-  std::vector<void*> found = addresses;
-  for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
-    const plan::Buffer& buffer = plan.buffers[i];
+  for (const plan::Buffer& buffer : plan.buffers) {
     if (buffer.kind != plan::BufferKind::state) continue;
     const std::string text = fmt::format("\"{}\" {}", buffer.name, buffer.type.text());
     if (!state->has(buffer.name)) {
       if (std::find(missing.begin(), missing.end(), text) == missing.end()) missing.push_back(text);
     } else if (!(state->type(buffer.name) == buffer.type)) {
       wrong.push_back(fmt::format("{} is {}", text, state->type(buffer.name).text()));
-    } else {
-      found[i] = state->bytes(buffer.name).data();
     }
   }
   std::string message;
@@ -156,8 +87,7 @@ void Executable::Impl::look_up_states() {
   if (!message.empty()) {
     throw Error(fmt::format("plan \"{}\": the State does not fit{}", plan.name, message));
   }
-  addresses = std::move(found);
-  executor.bind(addresses);
+  runner->bind(*state);
   state_version = state->version();
 }
 
@@ -185,7 +115,7 @@ void Executable::Impl::check_run(std::int64_t from, std::int64_t to) const {
   }
   std::vector<std::string> unset;
   for (std::size_t i = 0; i < plan.feeders.size(); ++i) {
-    if (info.feeders[i].used && !transfers.feeders[i]->fill) {
+    if (info.feeders[i].used && !transfers().feeders[i]->fill) {
       unset.push_back(fmt::format("\"{}\" {}", plan.feeders[i].name, plan.feeders[i].type.text()));
     }
   }
@@ -211,15 +141,7 @@ void Executable::Impl::run(std::int64_t from, std::int64_t to) {
   } else if (state->version() != state_version) {
     look_up_states();
   }
-  if (!pool) {
-    std::int64_t scratch = 0;
-    for (const plan::Kernel& kernel : plan.kernels) {
-      scratch = std::max(scratch, kernel.scratch_bytes);
-    }
-    pool.emplace(threads, scratch);
-  }
-  pool->set_tracks(worker_tracks);
-  executor.run(from, to, *pool, options);
+  runner->run(from, to);
 }
 
 Executable::Executable(plan::Plan plan, RunOptions options, std::unique_ptr<Code> code)
@@ -230,7 +152,7 @@ Executable& Executable::operator=(Executable&&) noexcept = default;
 
 const plan::Plan& Executable::plan() const { return impl_->plan; }
 
-int Executable::threads() const { return impl_->threads; }
+int Executable::threads() const { return impl_->runner->threads(); }
 
 void Executable::bind(State state) {
   impl_->forbid_while_running("bind");
@@ -246,13 +168,13 @@ void Executable::bind(State state) {
 void Executable::set_feeder(const std::string& name, FeedFunction fill) {
   impl_->forbid_while_running("set_feeder");
   const std::size_t index = find_named(impl_->plan, impl_->plan.feeders, "feeder", name);
-  impl_->transfers.feeders[index]->fill = std::move(fill);
+  impl_->transfers().feeders[index]->fill = std::move(fill);
 }
 
 void Executable::set_receiver(const std::string& name, ReceiveFunction callback) {
   impl_->forbid_while_running("set_receiver");
   const std::size_t index = find_named(impl_->plan, impl_->plan.receivers, "receiver", name);
-  impl_->transfers.receivers[index]->callback = std::move(callback);
+  impl_->transfers().receivers[index]->callback = std::move(callback);
 }
 
 void Executable::set_scalar(const std::string& name, double value) {
@@ -265,7 +187,9 @@ void Executable::set_scalar(const std::string& name, double value) {
     scalars.push_back(buffer);
     if (buffer.name != name) continue;
     const double complex_pair[2] = {value, 0};
-    from_doubles(buffer.type.dtype, complex_pair, 1, impl_->owned[i].data());
+    std::array<std::byte, 16> bytes{};
+    from_doubles(buffer.type.dtype, complex_pair, 1, bytes.data());
+    impl_->runner->set_scalar(i, {bytes.data(), size_of(buffer.type.dtype)});
     found = true;
   }
   if (!found) find_named(impl_->plan, scalars, "scalar", name);
@@ -281,7 +205,7 @@ void Executable::run(std::int64_t from, std::int64_t to) { impl_->run(from, to);
 
 void Executable::set_profiling(bool on) {
   impl_->forbid_while_running("set_profiling");
-  impl_->executor.set_profiling(on);
+  impl_->runner->set_profiling(on);
 }
 
 void Executable::set_tracing(bool on) {
@@ -296,7 +220,7 @@ void Executable::set_tracing(bool on) {
     Tracer& tracer = *impl_->tracer;
     run = &tracer.track("run");
     workers.push_back(run);
-    for (int i = 1; i < impl_->threads; ++i) {
+    for (int i = 1; i < impl_->runner->threads(); ++i) {
       workers.push_back(&tracer.track(fmt::format("worker {}", i)));
     }
     for (std::size_t i = 0; i < feeders.size(); ++i) {
@@ -306,11 +230,11 @@ void Executable::set_tracing(bool on) {
       receivers[i] = &tracer.track(fmt::format("receiver {}", plan.receivers[i].name));
     }
   }
-  impl_->executor.set_track(run);
-  impl_->worker_tracks = std::move(workers);
-  for (std::size_t i = 0; i < feeders.size(); ++i) impl_->transfers.feeders[i]->track = feeders[i];
+  impl_->runner->set_tracks(run, std::move(workers));
+  for (std::size_t i = 0; i < feeders.size(); ++i)
+    impl_->transfers().feeders[i]->track = feeders[i];
   for (std::size_t i = 0; i < receivers.size(); ++i) {
-    impl_->transfers.receivers[i]->track = receivers[i];
+    impl_->transfers().receivers[i]->track = receivers[i];
   }
 }
 
@@ -324,7 +248,7 @@ std::string Executable::trace() const {
 
 std::vector<KernelTime> Executable::profile() const {
   impl_->forbid_while_running("profile");
-  return impl_->executor.profile();
+  return impl_->runner->profile();
 }
 
 }  // namespace weft::runtime

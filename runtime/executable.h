@@ -64,7 +64,8 @@ struct KernelTime {
 class Executable {
  public:
   /// Checks the plan; `code` defaults to load_objects(plan). Throws Error where the plan is
-  /// inconsistent or for another machine.
+  /// inconsistent or for another machine. A plan for "nvptx64/..." runs on the first GPU that the
+  /// driver shows, in memory that is allocated here; Error also where there is no such GPU.
   explicit Executable(plan::Plan plan, RunOptions options = {}, std::unique_ptr<Code> code = {});
   ~Executable();
   Executable(Executable&&) noexcept;
@@ -98,7 +99,8 @@ class Executable {
   /// the whole plan is run once for each, with that number as the iteration that feeders see.
   void run(std::int64_t from, std::int64_t to);
 
-  /// Time of each kernel while profiling is on; turning it on starts from zero.
+  /// Time of each kernel while profiling is on; turning it on starts from zero. Error on a GPU:
+  /// its kernels are not measured yet.
   void set_profiling(bool on);
   std::vector<KernelTime> profile() const;
 

@@ -69,4 +69,10 @@ AlignedBuffer::~AlignedBuffer() {
   ::operator delete(data_, std::align_val_t{static_cast<std::size_t>(tensor_alignment)});
 }
 
+StagingMemory ordinary_memory(std::int64_t bytes) {
+  auto buffer = std::make_shared<AlignedBuffer>(bytes);
+  std::byte* data = buffer->data();
+  return {std::move(buffer), data};
+}
+
 }  // namespace weft::runtime

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <utility>
 
 namespace weft::runtime {
@@ -43,5 +45,11 @@ class AlignedBuffer {
   std::int64_t size_ = 0;
   std::size_t mapped_ = 0;  ///< bytes to unmap; 0: from operator new
 };
+
+/// Zeroed host memory that transfers go through, 64-byte aligned; a GPU wants a kind of its own.
+using StagingMemory = std::shared_ptr<std::byte>;
+using StagingAllocator = std::function<StagingMemory(std::int64_t bytes)>;
+/// An AlignedBuffer; throws Error as that does.
+StagingMemory ordinary_memory(std::int64_t bytes);
 
 }  // namespace weft::runtime

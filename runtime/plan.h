@@ -9,7 +9,7 @@
 /// What the compiler hands to the runtime: plain data, nothing else passes between them.
 namespace weft::plan {
 
-/// Machine code: a relocatable object file.
+/// Machine code: a relocatable object file; for a GPU a module of PTX text or a cubin.
 struct CodeObject {
   std::string bytes;
 };
@@ -17,9 +17,12 @@ struct CodeObject {
 /// Signature of a phase's function in the code:
 ///   void(void* const* arguments, void* scratch, int64_t begin, int64_t end)
 /// which runs blocks [begin, end). `scratch` is private to the calling worker, 64-byte aligned.
+/// On a GPU it is a kernel whose parameters are device pointers, one for each argument.
 struct Phase {
   std::string symbol;
   std::int64_t grid = 1;
+  std::int64_t threads = 0;       ///< of a block, on a GPU; 0: a phase for the host
+  std::int64_t shared_bytes = 0;  ///< dynamic shared memory of a block
 };
 
 struct Kernel {
@@ -74,7 +77,7 @@ struct Step {
 
 struct Plan {
   std::string name;
-  std::string target;  ///< "x86-64/znver4": must match the machine that runs it
+  std::string target;  ///< "x86-64/znver4", "nvptx64/sm_90a": must match what runs it
   std::vector<CodeObject> objects;
   std::vector<Kernel> kernels;
   std::vector<Buffer> buffers;

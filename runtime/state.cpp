@@ -15,6 +15,18 @@ struct State::Storage {
   struct Tensor {
     Type type;
     runtime::AlignedBuffer memory;
+    std::shared_ptr<DeviceTensor> device = nullptr;
+    bool host_current = true;
+    bool device_current = false;
+
+    std::span<std::byte> bytes() const {
+      return {memory.data(), static_cast<std::size_t>(memory.size())};
+    }
+    std::span<std::byte> fetch() {
+      if (!host_current) device->download(bytes());
+      host_current = true;
+      return bytes();
+    }
   };
 
   std::vector<std::string> order;
@@ -50,7 +62,7 @@ void State::add(const std::string& name, const Type& type) {
   }
   runtime::AlignedBuffer memory(bytes);
   storage_->order.push_back(name);
-  storage_->tensors.emplace(name, Storage::Tensor{type, std::move(memory)});
+  storage_->tensors.emplace(name, Storage::Tensor{type, std::move(memory), nullptr, true, false});
   ++storage_->version;
 }
 
@@ -68,13 +80,14 @@ void State::remove(const std::string& name) {
 }
 
 std::span<std::byte> State::bytes(const std::string& name) {
-  const Storage::Tensor& tensor = storage_->find(name);
-  return {tensor.memory.data(), static_cast<std::size_t>(tensor.memory.size())};
+  Storage::Tensor& tensor = storage_->find(name);
+  const std::span<std::byte> bytes = tensor.fetch();
+  tensor.device_current = false;
+  return bytes;
 }
 
 std::span<const std::byte> State::bytes(const std::string& name) const {
-  const Storage::Tensor& tensor = storage_->find(name);
-  return {tensor.memory.data(), static_cast<std::size_t>(tensor.memory.size())};
+  return storage_->find(name).fetch();
 }
 
 void State::check_element(const std::string& name, std::size_t size) const {
@@ -86,7 +99,8 @@ void State::check_element(const std::string& name, std::size_t size) const {
 }
 
 std::vector<double> State::values(const std::string& name) const {
-  const Storage::Tensor& tensor = storage_->find(name);
+  Storage::Tensor& tensor = storage_->find(name);
+  tensor.fetch();
   const std::int64_t n = tensor.type.elements();
   std::vector<double> result(static_cast<std::size_t>(is_complex(tensor.type.dtype) ? 2 * n : n));
   to_doubles(tensor.type.dtype, tensor.memory.data(), n, result.data());
@@ -94,7 +108,7 @@ std::vector<double> State::values(const std::string& name) const {
 }
 
 void State::set_values(const std::string& name, std::span<const double> values) {
-  const Storage::Tensor& tensor = storage_->find(name);
+  Storage::Tensor& tensor = storage_->find(name);
   const std::int64_t n = tensor.type.elements();
   const auto expected = static_cast<std::size_t>(is_complex(tensor.type.dtype) ? 2 * n : n);
   if (values.size() != expected) {
@@ -102,6 +116,8 @@ void State::set_values(const std::string& name, std::span<const double> values) 
                             tensor.type.text(), expected, values.size()));
   }
   from_doubles(tensor.type.dtype, values.data(), n, tensor.memory.data());
+  tensor.host_current = true;
+  tensor.device_current = false;
 }
 
 std::int64_t State::total_bytes() const {
@@ -111,6 +127,31 @@ std::int64_t State::total_bytes() const {
 }
 
 std::uint64_t State::version() const { return storage_->version; }
+
+std::shared_ptr<DeviceTensor> State::device_tensor(const std::string& name) const {
+  return storage_->find(name).device;
+}
+
+void State::set_device_tensor(const std::string& name, std::shared_ptr<DeviceTensor> copy) {
+  Storage::Tensor& tensor = storage_->find(name);
+  tensor.fetch();
+  tensor.device = std::move(copy);
+  tensor.device_current = false;
+  ++storage_->version;
+}
+
+void State::to_device(const std::string& name) {
+  Storage::Tensor& tensor = storage_->find(name);
+  if (tensor.device_current) return;
+  tensor.device->upload(tensor.bytes());
+  tensor.device_current = true;
+}
+
+void State::changed_on_device(const std::string& name) {
+  Storage::Tensor& tensor = storage_->find(name);
+  tensor.host_current = false;
+  tensor.device_current = true;
+}
 
 State State::clone() const {
   State copy;

@@ -14,8 +14,20 @@
 
 namespace weft {
 
+/// A tensor's copy in the memory of a device that cannot reach the host's.
+class DeviceTensor {
+ public:
+  virtual ~DeviceTensor() = default;
+  /// Both are done when they return, and throw Error where the device fails.
+  virtual void upload(std::span<const std::byte> from) = 0;
+  virtual void download(std::span<std::byte> to) = 0;
+};
+
 /// Named tensors that outlive a run: parameters, optimiser moments, counters. A handle: copies
 /// share the tensors. Executables are bound to one State; not to be changed while one runs.
+///
+/// What a GPU changes stays there until it is asked for: after a run on one, bytes(), data() and
+/// values() bring a tensor back, and what is written through a span from before the run is lost.
 class State {
  public:
   State();
@@ -30,7 +42,8 @@ class State {
   std::vector<std::string> names() const;           ///< in order of addition
   void remove(const std::string& name);
 
-  /// The tensor's bytes, 64-byte aligned, at an address that is stable while it exists.
+  /// The tensor's bytes, 64-byte aligned, at an address that is stable while it exists. May be
+  /// written to until the next run, so that a GPU takes them anew.
   std::span<std::byte> bytes(const std::string& name);
   std::span<const std::byte> bytes(const std::string& name) const;
 
@@ -49,6 +62,17 @@ class State {
   /// Changes whenever a tensor is added or removed, so that those who hold addresses look again.
   std::uint64_t version() const;
   State clone() const;  ///< a deep copy
+
+  // For executables on devices with a memory of their own; the tensor must exist.
+  /// The tensor's copy on a device; nullptr where there is none.
+  std::shared_ptr<DeviceTensor> device_tensor(const std::string& name) const;
+  /// Gives it a copy, not yet current, in place of the one that it has, whose values are fetched
+  /// before. Changes version().
+  void set_device_tensor(const std::string& name, std::shared_ptr<DeviceTensor> copy);
+  /// Uploads what the host has changed.
+  void to_device(const std::string& name);
+  /// The device's copy is to be changed: from here on the host's is what is fetched.
+  void changed_on_device(const std::string& name);
 
  private:
   void check_element(const std::string& name, std::size_t size) const;

@@ -68,7 +68,8 @@ void Failure::rethrow() const {
   if (exception) std::rethrow_exception(exception);
 }
 
-FeederChannel::FeederChannel(const plan::Feeder& feeder) : bytes_(feeder.type.bytes()) {
+FeederChannel::FeederChannel(const plan::Feeder& feeder, StagingAllocator allocate)
+    : bytes_(feeder.type.bytes()), allocate_(std::move(allocate)) {
   constexpr std::int64_t ring_bytes = std::int64_t{256} << 10;
   constexpr std::int64_t most_slots = 128;
   const std::int64_t slots = ring_bytes / std::max<std::int64_t>(bytes_, 1);
@@ -76,8 +77,8 @@ FeederChannel::FeederChannel(const plan::Feeder& feeder) : bytes_(feeder.type.by
 }
 
 void FeederChannel::start(std::int64_t first, std::int64_t last, bool synchronous) {
-  for (AlignedBuffer& buffer : slots_) {
-    if (buffer.data() == nullptr) buffer = AlignedBuffer(bytes_);
+  for (StagingMemory& memory : slots_) {
+    if (memory == nullptr) memory = allocate_(bytes_);
   }
   synchronous_ = synchronous;
   float_mode_ = FloatMode::current();
@@ -93,7 +94,7 @@ void FeederChannel::start(std::int64_t first, std::int64_t last, bool synchronou
 
 void FeederChannel::call_fill(std::int64_t iteration) {
   const TraceSpan span(track, "fill", "feeder", iteration);
-  fill(iteration, {slot(iteration).data(), static_cast<std::size_t>(bytes_)});
+  fill(iteration, {slot(iteration).get(), static_cast<std::size_t>(bytes_)});
 }
 
 void FeederChannel::fill_all(std::int64_t first, std::int64_t last) noexcept {
@@ -142,8 +143,12 @@ void FeederChannel::stop() noexcept {
   error_ = nullptr;
 }
 
-ReceiverChannel::ReceiverChannel(const plan::Receiver& receiver, Failure& failure)
-    : types_(receiver.types), every_(receiver.every), failure_(failure) {
+ReceiverChannel::ReceiverChannel(const plan::Receiver& receiver, Failure& failure,
+                                 StagingAllocator allocate)
+    : allocate_(std::move(allocate)),
+      types_(receiver.types),
+      every_(receiver.every),
+      failure_(failure) {
   for (const Type& type : types_) {
     offsets_.push_back(bytes_);
     bytes_ += align_up(type.bytes());
@@ -174,19 +179,32 @@ std::vector<TensorView> ReceiverChannel::views_of(std::span<void* const> sources
 
 std::unique_ptr<ReceiverChannel::Snapshot> ReceiverChannel::new_snapshot() const {
   auto snapshot = std::make_unique<Snapshot>();
-  snapshot->memory = AlignedBuffer(bytes_);
+  snapshot->memory = allocate_(bytes_);
   std::vector<void*> addresses;
   for (const std::int64_t offset : offsets_) {
-    addresses.push_back(snapshot->memory.data() + offset);
+    addresses.push_back(snapshot->memory.get() + offset);
   }
   snapshot->views = views_of(addresses);
   return snapshot;
 }
 
-void ReceiverChannel::call_back(std::int64_t iteration,
-                                std::span<const TensorView> tensors) noexcept {
-  const TraceSpan span(track, "callback", "receiver", iteration);
+std::unique_ptr<ReceiverChannel::Snapshot> ReceiverChannel::free_snapshot() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spare_.empty()) {
+      std::unique_ptr<Snapshot> snapshot = std::move(spare_.back());
+      spare_.pop_back();
+      return snapshot;
+    }
+  }
+  return new_snapshot();
+}
+
+void ReceiverChannel::call_back(std::int64_t iteration, std::span<const TensorView> tensors,
+                                const std::function<void()>& wait) noexcept {
   try {
+    if (wait) wait();
+    const TraceSpan span(track, "callback", "receiver", iteration);
     callback(iteration, tensors);
   } catch (...) {
     failure_.set(std::current_exception());
@@ -194,35 +212,57 @@ void ReceiverChannel::call_back(std::int64_t iteration,
   }
 }
 
-void ReceiverChannel::deliver(std::int64_t iteration, std::span<void* const> sources,
-                              ThreadPool& pool) {
-  if (failed()) return;
-  if (synchronous_) {
-    const FloatMode mode(float_mode_);
-    call_back(iteration, views_of(sources));
-    return;
-  }
+bool ReceiverChannel::wait_for_room() const {
   signal_.wait([this] { return waiting_count_.load() < queue_ || failed(); });
-  if (failed()) return;
-  std::unique_ptr<Snapshot> snapshot;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!spare_.empty()) {
-      snapshot = std::move(spare_.back());
-      spare_.pop_back();
-    }
-  }
-  if (!snapshot) snapshot = new_snapshot();
-  snapshot->iteration = iteration;
-  for (std::size_t i = 0; i < types_.size(); ++i) {
-    pool.copy(snapshot->memory.data() + offsets_[i], sources[i], types_[i].bytes());
-  }
+  return !failed();
+}
+
+void ReceiverChannel::enqueue(std::unique_ptr<Snapshot> snapshot) {
   {
     const std::lock_guard lock(mutex_);
     waiting_.push_back(std::move(snapshot));
     waiting_count_.fetch_add(1);
   }
   signal_.post();
+}
+
+void ReceiverChannel::deliver(std::int64_t iteration, std::span<void* const> sources,
+                              ThreadPool& pool) {
+  if (failed()) return;
+  if (synchronous_) {
+    const FloatMode mode(float_mode_);
+    call_back(iteration, views_of(sources), {});
+    return;
+  }
+  if (!wait_for_room()) return;
+  std::unique_ptr<Snapshot> snapshot = free_snapshot();
+  snapshot->iteration = iteration;
+  for (std::size_t i = 0; i < types_.size(); ++i) {
+    pool.copy(snapshot->memory.get() + offsets_[i], sources[i], types_[i].bytes());
+  }
+  enqueue(std::move(snapshot));
+}
+
+void ReceiverChannel::deliver(std::int64_t iteration, const Take& take) {
+  if (failed()) return;
+  if (!synchronous_ && !wait_for_room()) return;
+  std::unique_ptr<Snapshot> snapshot = free_snapshot();
+  snapshot->iteration = iteration;
+  try {
+    snapshot->wait = take(snapshot->memory.get());
+  } catch (...) {
+    // What was begun may still write to it.
+    const std::lock_guard lock(mutex_);
+    spare_.push_back(std::move(snapshot));
+    throw;
+  }
+  if (!synchronous_) return enqueue(std::move(snapshot));
+  {
+    const FloatMode mode(float_mode_);
+    call_back(iteration, snapshot->views, snapshot->wait);
+  }
+  const std::lock_guard lock(mutex_);
+  spare_.push_back(std::move(snapshot));
 }
 
 void ReceiverChannel::deliver_all() noexcept {
@@ -244,7 +284,7 @@ void ReceiverChannel::deliver_all() noexcept {
       continue;
     }
     signal_.post();
-    call_back(snapshot->iteration, snapshot->views);
+    call_back(snapshot->iteration, snapshot->views, snapshot->wait);
     const std::lock_guard lock(mutex_);
     spare_.push_back(std::move(snapshot));
     if (failed()) {
@@ -261,12 +301,12 @@ void ReceiverChannel::finish() noexcept {
   lane_.wait();
 }
 
-Transfers::Transfers(const plan::Plan& plan) {
+Transfers::Transfers(const plan::Plan& plan, const StagingAllocator& allocate) {
   for (const plan::Feeder& feeder : plan.feeders) {
-    feeders.push_back(std::make_unique<FeederChannel>(feeder));
+    feeders.push_back(std::make_unique<FeederChannel>(feeder, allocate));
   }
   for (const plan::Receiver& receiver : plan.receivers) {
-    receivers.push_back(std::make_unique<ReceiverChannel>(receiver, failure));
+    receivers.push_back(std::make_unique<ReceiverChannel>(receiver, failure, allocate));
   }
 }
 

@@ -61,7 +61,7 @@ class Failure {
 /// more where they are small, so that its thread wakes for several iterations at a time.
 class FeederChannel {
  public:
-  explicit FeederChannel(const plan::Feeder& feeder);
+  FeederChannel(const plan::Feeder& feeder, StagingAllocator allocate);
 
   FeedFunction fill;
   TraceTrack* track = nullptr;  ///< of calls of fill(), where tracing is on
@@ -71,20 +71,21 @@ class FeederChannel {
   /// Waits until the iteration's data are there; throws what fill() threw.
   void await(std::int64_t iteration);
   /// The awaited data; release() gives the buffer back.
-  const std::byte* staged(std::int64_t iteration) const { return slot(iteration).data(); }
+  const std::byte* staged(std::int64_t iteration) const { return slot(iteration).get(); }
   void release(std::int64_t iteration);
   /// Ends filling, waiting for a fill() under way; what it throws now is of no consequence.
   void stop() noexcept;
 
  private:
-  const AlignedBuffer& slot(std::int64_t iteration) const {
+  const StagingMemory& slot(std::int64_t iteration) const {
     return slots_[static_cast<std::size_t>(iteration) % slots_.size()];
   }
   void call_fill(std::int64_t iteration);
   void fill_all(std::int64_t first, std::int64_t last) noexcept;
 
   std::int64_t bytes_;
-  std::vector<AlignedBuffer> slots_;
+  StagingAllocator allocate_;
+  std::vector<StagingMemory> slots_;
   bool synchronous_ = false;
   unsigned int float_mode_ = 0;            ///< the caller's, for fill() on its thread
   std::atomic<std::int64_t> filled_{0};    ///< iterations below are filled
@@ -99,34 +100,50 @@ class FeederChannel {
 /// Takes snapshots and hands them to a receiver's callback, in order.
 class ReceiverChannel {
  public:
-  ReceiverChannel(const plan::Receiver& receiver, Failure& failure);
+  ReceiverChannel(const plan::Receiver& receiver, Failure& failure, StagingAllocator allocate);
 
   ReceiveFunction callback;
   TraceTrack* track = nullptr;  ///< of calls of callback(), where tracing is on
 
   bool wants(std::int64_t iteration) const { return callback && iteration % every_ == 0; }
   bool failed() const { return failed_.load(); }
+  /// A snapshot's bytes, and where in it each tensor is.
+  std::int64_t bytes() const { return bytes_; }
+  std::span<const std::int64_t> offsets() const { return offsets_; }
 
   /// `queue`: snapshots that may wait while one is with the callback.
   void start(int queue, bool synchronous);
   /// Snapshots the sources (one address a tensor) for the callback; waits while the queue is full.
   /// Synchronous: calls back with the sources themselves. After a failure it does nothing.
   void deliver(std::int64_t iteration, std::span<void* const> sources, ThreadPool& pool);
+  /// Begins to fill a snapshot's bytes. What it returns waits until they are there; it is called
+  /// before the callback and on its thread, and may throw what then is the run's failure.
+  using Take = std::function<std::function<void()>(std::byte* snapshot)>;
+  /// The same for sources that only `take` can read; synchronous as well it makes a snapshot.
+  void deliver(std::int64_t iteration, const Take& take);
   /// Returns when the last callback has.
   void finish() noexcept;
 
  private:
   struct Snapshot {
     std::int64_t iteration = 0;
-    AlignedBuffer memory;
+    StagingMemory memory;
     std::vector<TensorView> views;
+    std::function<void()> wait;  ///< until the bytes are there; empty where they are
   };
 
   std::unique_ptr<Snapshot> new_snapshot() const;
+  /// A spare snapshot or a new one.
+  std::unique_ptr<Snapshot> free_snapshot();
+  /// Waits for room; says whether there is any, which after a failure there is not.
+  bool wait_for_room() const;
+  void enqueue(std::unique_ptr<Snapshot> snapshot);
   std::vector<TensorView> views_of(std::span<void* const> sources) const;
-  void call_back(std::int64_t iteration, std::span<const TensorView> tensors) noexcept;
+  void call_back(std::int64_t iteration, std::span<const TensorView> tensors,
+                 const std::function<void()>& wait) noexcept;
   void deliver_all() noexcept;
 
+  StagingAllocator allocate_;
   std::vector<Type> types_;
   std::vector<std::int64_t> offsets_;  ///< of each tensor in a snapshot
   std::int64_t bytes_ = 0;
@@ -147,7 +164,8 @@ class ReceiverChannel {
 
 /// A plan's channels, by index.
 struct Transfers {
-  explicit Transfers(const plan::Plan& plan);
+  /// `allocate` gives the memory of feeders' rings and of snapshots, as runs need it.
+  explicit Transfers(const plan::Plan& plan, const StagingAllocator& allocate = ordinary_memory);
 
   Failure failure;
   std::vector<std::unique_ptr<FeederChannel>> feeders;

@@ -1,0 +1,149 @@
+#include "runtime/cuda/code.h"
+
+#include <charconv>
+#include <limits>
+#include <map>
+#include <string_view>
+
+#include "compiler/ir/error.h"
+#include "runtime/cuda/runner.h"
+
+namespace weft::runtime::cuda {
+namespace {
+
+/// What a block has without asking.
+constexpr std::int64_t plain_shared_bytes = std::int64_t{48} << 10;
+/// Kernels take 4 KiB of parameters on every device.
+constexpr std::size_t most_arguments = 512;
+
+/// Loops count on the device, so that an iteration's launch needs nothing from the host.
+constexpr const char* index_kernels = R"(
+.version 7.0
+.target sm_75
+.address_size 64
+
+.visible .entry weft_set_index(.param .u64 argument0, .param .u64 argument1)
+{
+  .reg .b64 %rd<4>;
+  ld.param.u64 %rd1, [argument0];
+  cvta.to.global.u64 %rd2, %rd1;
+  ld.param.u64 %rd3, [argument1];
+  st.global.u64 [%rd2], %rd3;
+  ret;
+}
+
+.visible .entry weft_next_index(.param .u64 argument0, .param .u64 argument1)
+{
+  .reg .b64 %rd<7>;
+  ld.param.u64 %rd1, [argument0];
+  cvta.to.global.u64 %rd2, %rd1;
+  ld.param.u64 %rd3, [argument1];
+  cvta.to.global.u64 %rd4, %rd3;
+  ld.global.u64 %rd5, [%rd2];
+  st.global.u64 [%rd4], %rd5;
+  add.s64 %rd6, %rd5, 1;
+  st.global.u64 [%rd2], %rd6;
+  ret;
+}
+)";
+
+/// Throws Error where a device cannot run code for the plan's target: "sm_80" runs on that compute
+/// capability and all later ones, "sm_90a" on that one only, "sm_100f" on its generation.
+void check_device(const plan::Plan& plan, const Device& device) {
+  std::string_view text = plan.target;
+  text.remove_prefix(architecture.size());
+  int number = 0;
+  const auto parsed = text.starts_with("sm_")
+                          ? std::from_chars(text.data() + 3, text.data() + text.size(), number)
+                          : std::from_chars_result{text.data(), std::errc::invalid_argument};
+  const std::string_view suffix(parsed.ptr,
+                                static_cast<std::size_t>(text.data() + text.size() - parsed.ptr));
+  if (parsed.ec != std::errc() || number < 10 ||
+      (!suffix.empty() && suffix != "a" && suffix != "f")) {
+    throw Error(fmt::format("plan \"{}\" is for \"{}\", which names no compute capability",
+                            plan.name, plan.target));
+  }
+  const int has = device.major() * 10 + device.minor();
+  const bool fits = suffix == "a"   ? has == number
+                    : suffix == "f" ? has >= number && device.major() == number / 10
+                                    : has >= number;
+  if (!fits) {
+    throw Error(
+        fmt::format("plan \"{}\" is for \"{}\"; {} has the compute capability {}.{}: "
+                    "compile it again for this one",
+                    plan.name, plan.target, device.name(), device.major(), device.minor()));
+  }
+}
+
+void check_steps(const plan::Plan& plan, const std::vector<plan::Step>& steps) {
+  for (const plan::Step& step : steps) {
+    check_steps(plan, step.body);
+    if (step.kind == plan::StepKind::launch && step.buffers.size() > most_arguments) {
+      throw Error(fmt::format("plan \"{}\": kernel {} has {} arguments; a GPU takes {}", plan.name,
+                              plan.kernels[step.index].name, step.buffers.size(), most_arguments));
+    }
+    if (step.kind != plan::StepKind::copy) continue;
+    const plan::Buffer& from = plan.buffers[step.buffers[0]];
+    const plan::Buffer& to = plan.buffers[step.buffers[1]];
+    const std::int64_t bytes = from.type.bytes();
+    if (from.kind == plan::BufferKind::arena && to.kind == plan::BufferKind::arena &&
+        from.offset != to.offset && from.offset < to.offset + bytes &&
+        to.offset < from.offset + bytes) {
+      throw Error(fmt::format("plan \"{}\": copies {} from offset {} to {}: they overlap",
+                              plan.name, from.type.text(), from.offset, to.offset));
+    }
+  }
+}
+
+}  // namespace
+
+PlanCode::PlanCode(const plan::Plan& plan, const DeviceHandle& device) : device_(device) {
+  check_device(plan, *device);
+  check_steps(plan, plan.steps);
+  std::map<std::uint32_t, std::size_t> loaded;
+  for (const plan::Kernel& kernel : plan.kernels) {
+    const auto [found, added] = loaded.emplace(kernel.object, modules_.size());
+    if (added) {
+      modules_.emplace_back(
+          device, plan.objects[kernel.object].bytes,
+          fmt::format("the code of kernel {} of plan \"{}\"", kernel.name, plan.name));
+    }
+    load(plan, kernel, modules_[found->second]);
+  }
+  const Module& own = modules_.emplace_back(device, index_kernels, "the kernels of loops");
+  set_index_ = own.function("weft_set_index");
+  next_index_ = own.function("weft_next_index");
+}
+
+void PlanCode::load(const plan::Plan& plan, const plan::Kernel& kernel, const Module& module) {
+  const auto fail = [&](const plan::Phase& phase, const std::string& text) {
+    throw Error(fmt::format("plan \"{}\": kernel {}: phase {}: {}", plan.name, kernel.name,
+                            phase.symbol, text));
+  };
+  std::vector<Phase>& phases = kernels_.emplace_back();
+  for (const plan::Phase& phase : kernel.phases) {
+    if (phase.threads < 1) fail(phase, "is for the host");
+    if (phase.grid > std::numeric_limits<std::int32_t>::max()) {
+      fail(phase, fmt::format("{} blocks; a GPU takes {}", phase.grid,
+                              std::numeric_limits<std::int32_t>::max()));
+    }
+    if (phase.shared_bytes < 0 || phase.shared_bytes > device_->most_shared_bytes()) {
+      fail(phase, fmt::format("{} bytes of shared memory; {} has {} for a block",
+                              phase.shared_bytes, device_->name(), device_->most_shared_bytes()));
+    }
+    Phase& made = phases.emplace_back();
+    made.function = module.function(phase.symbol);
+    if (phase.threads > made.function.most_threads) {
+      fail(phase, fmt::format("{} threads in a block; with its registers {} has {}", phase.threads,
+                              device_->name(), made.function.most_threads));
+    }
+    if (phase.shared_bytes > plain_shared_bytes) {
+      module.allow_shared(made.function, phase.shared_bytes);
+    }
+    made.grid = static_cast<std::uint32_t>(phase.grid);
+    made.threads = static_cast<std::uint32_t>(phase.threads);
+    made.shared_bytes = static_cast<std::uint32_t>(phase.shared_bytes);
+  }
+}
+
+}  // namespace weft::runtime::cuda

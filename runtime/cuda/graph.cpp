@@ -1,0 +1,117 @@
+#include "runtime/cuda/graph.h"
+
+namespace weft::runtime::cuda {
+namespace {
+
+/// The driver takes the address of each argument, and reads through it during the call.
+std::vector<void*> parameters(std::span<const std::uint64_t> arguments) {
+  std::vector<void*> addresses;
+  addresses.reserve(arguments.size());
+  for (const std::uint64_t& argument : arguments) {
+    addresses.push_back(const_cast<std::uint64_t*>(&argument));
+  }
+  return addresses;
+}
+
+}  // namespace
+
+void launch(const Device& device, const Stream& stream, const KernelLaunch& kernel) {
+  std::vector<void*> arguments = parameters(kernel.arguments);
+  device.driver().check(
+      device.driver().LaunchKernel(kernel.function->handle, kernel.grid, 1, 1, kernel.threads, 1, 1,
+                                   kernel.shared_bytes, stream.get(), arguments.data(), nullptr),
+      "launching {}", kernel.function->name);
+}
+
+void GraphExecutable::launch(const Stream& stream, std::string_view plan) const {
+  graph_.driver().check(graph_.driver().GraphLaunch(graph_.get(), stream.get()),
+                        "plan \"{}\": launching a graph of its kernels", plan);
+}
+
+GraphBuilder::GraphBuilder(const DeviceHandle& device) : device_(device) {
+  CUgraph graph = nullptr;
+  device->driver().check(device->driver().GraphCreate(&graph, 0), "making a graph");
+  graph_ = {device, graph};
+}
+
+void GraphBuilder::add(CUgraphNode node) {
+  tails_.assign(1, node);
+  ++nodes_;
+}
+
+void GraphBuilder::kernel(const KernelLaunch& kernel) {
+  std::vector<void*> arguments = parameters(kernel.arguments);
+  CUDA_KERNEL_NODE_PARAMS_v2 node{};
+  node.func = kernel.function->handle;
+  node.gridDimX = kernel.grid;
+  node.gridDimY = 1;
+  node.gridDimZ = 1;
+  node.blockDimX = kernel.threads;
+  node.blockDimY = 1;
+  node.blockDimZ = 1;
+  node.sharedMemBytes = kernel.shared_bytes;
+  node.kernelParams = arguments.data();
+  CUgraphNode added = nullptr;
+  device_->driver().check(device_->driver().GraphAddKernelNode(&added, graph_.get(), tails_.data(),
+                                                               tails_.size(), &node),
+                          "adding {} to a graph", kernel.function->name);
+  add(added);
+}
+
+void GraphBuilder::copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) {
+  if (bytes == 0 || from == to) return;
+  CUDA_MEMCPY3D_v2 node{};
+  node.srcMemoryType = CU_MEMORYTYPE_DEVICE;
+  node.srcDevice = from;
+  node.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+  node.dstDevice = to;
+  node.WidthInBytes = static_cast<std::size_t>(bytes);
+  node.Height = 1;
+  node.Depth = 1;
+  CUgraphNode added = nullptr;
+  device_->driver().check(
+      device_->driver().GraphAddMemcpyNode(&added, graph_.get(), tails_.data(), tails_.size(),
+                                           &node, device_->context()),
+      "adding a copy of {} bytes to a graph", bytes);
+  add(added);
+}
+
+void GraphBuilder::join() {
+  if (tails_.size() < 2) return;
+  CUgraphNode added = nullptr;
+  device_->driver().check(
+      device_->driver().GraphAddEmptyNode(&added, graph_.get(), tails_.data(), tails_.size()),
+      "adding a node to a graph");
+  add(added);
+}
+
+void GraphBuilder::begin_branch() {
+  if (branching_) {
+    if (tails_ != fork_) branches_.push_back(tails_.front());
+  } else {
+    join();
+    fork_ = tails_;
+    branches_.clear();
+    branching_ = true;
+  }
+  tails_ = fork_;
+}
+
+void GraphBuilder::end_branches() {
+  if (!branching_) return;
+  if (tails_ != fork_) branches_.push_back(tails_.front());
+  tails_ = branches_.empty() ? fork_ : branches_;
+  branching_ = false;
+}
+
+GraphExecutable GraphBuilder::build(const Stream& stream) const {
+  const Driver& driver = device_->driver();
+  CUgraphExec made = nullptr;
+  driver.check(driver.GraphInstantiateWithFlags(&made, graph_.get(), 0),
+               "instantiating a graph of {} nodes", nodes_);
+  Owned<CUgraphExec, &Driver::GraphExecDestroy> owned(device_, made);
+  driver.check(driver.GraphUpload(made, stream.get()), "uploading a graph of {} nodes", nodes_);
+  return GraphExecutable(std::move(owned));
+}
+
+}  // namespace weft::runtime::cuda

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "runtime/cuda/device.h"
+
+namespace weft::runtime::cuda {
+
+/// A kernel with its arguments: device pointers, or a number where the kernel takes one.
+struct KernelLaunch {
+  const Function* function = nullptr;
+  std::uint32_t grid = 1;
+  std::uint32_t threads = 1;
+  std::uint32_t shared_bytes = 0;
+  std::span<const std::uint64_t> arguments;
+};
+
+/// Into a stream, on its own. The calling thread must be in the device's Scope for all below.
+void launch(const Device& device, const Stream& stream, const KernelLaunch& kernel);
+
+/// A graph ready to be launched.
+class GraphExecutable {
+ public:
+  explicit GraphExecutable(Owned<CUgraphExec, &Driver::GraphExecDestroy> graph)
+      : graph_(std::move(graph)) {}
+  /// `what` for errors: "iteration 3 of plan \"mlp\"".
+  void launch(const Stream& stream, std::string_view plan) const;
+
+ private:
+  Owned<CUgraphExec, &Driver::GraphExecDestroy> graph_;
+};
+
+/// Builds a graph whose nodes run one after the other, but for branches that run beside each other.
+class GraphBuilder {
+ public:
+  explicit GraphBuilder(const DeviceHandle& device);
+
+  void kernel(const KernelLaunch& kernel);
+  void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes);
+
+  /// What is added between begin_branch() and end_branches() is in the branch begun last; a branch
+  /// waits for what was before the first, and what comes after end_branches() for all of them.
+  void begin_branch();
+  void end_branches();
+
+  std::int64_t nodes() const { return nodes_; }
+  /// Instantiates; uploads through `stream`, so that the first launch does not wait for it.
+  GraphExecutable build(const Stream& stream) const;
+
+ private:
+  void add(CUgraphNode node);
+  void join();  ///< one node to wait for where there are several
+
+  DeviceHandle device_;
+  Owned<CUgraph, &Driver::GraphDestroy> graph_;
+  std::vector<CUgraphNode> tails_;     ///< what the next node waits for
+  std::vector<CUgraphNode> fork_;      ///< what a branch's first node waits for
+  std::vector<CUgraphNode> branches_;  ///< the last nodes of the branches that are complete
+  bool branching_ = false;
+  std::int64_t nodes_ = 0;
+};
+
+}  // namespace weft::runtime::cuda
