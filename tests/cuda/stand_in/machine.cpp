@@ -1,0 +1,203 @@
+#include "machine.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace weft::stand_in {
+
+void join(Clock& into, const Clock& other) {
+  for (const auto& [stream, time] : other) into[stream] = std::max(into[stream], time);
+}
+
+Machine& Machine::get() {
+  static Machine machine;
+  return machine;
+}
+
+std::int64_t Machine::used_bytes() const {
+  std::int64_t total = 0;
+  for (const auto& [address, allocation] : allocations) {
+    if (allocation->kind == Allocation::Kind::device) total += allocation->bytes;
+  }
+  return total;
+}
+
+Allocation* Machine::find(std::uintptr_t address) {
+  auto next = allocations.upper_bound(address);
+  if (next == allocations.begin()) return nullptr;
+  Allocation& before = *std::prev(next)->second;
+  return address < before.begin + static_cast<std::uintptr_t>(before.bytes) ? &before : nullptr;
+}
+
+Function* Machine::find(CUfunction function) {
+  for (const auto& [handle, module] : modules) {
+    for (const auto& [name, known] : module->functions) {
+      if (reinterpret_cast<CUfunction>(known.get()) == function) return known.get();
+    }
+  }
+  return nullptr;
+}
+
+bool Machine::inside_device(std::uintptr_t begin, std::int64_t bytes, const std::string& what) {
+  if (bytes == 0) return true;
+  const Allocation* allocation = find(begin);
+  if (allocation == nullptr || allocation->kind != Allocation::Kind::device) {
+    violation(what + ": touches what is no device memory");
+    return false;
+  }
+  if (begin + static_cast<std::uintptr_t>(bytes) >
+      allocation->begin + static_cast<std::uintptr_t>(allocation->bytes)) {
+    violation(what + ": goes beyond the end of an allocation");
+    return false;
+  }
+  return true;
+}
+
+std::vector<Range> Machine::ranges(const Work& work, const std::string& what) {
+  std::vector<Range> touched;
+  if (work.kind == Work::Kind::copy) {
+    touched = {{work.from, work.bytes, false}, {work.to, work.bytes, true}};
+  } else if (work.kind == Work::Kind::kernel) {
+    const std::vector<Access>& arguments = work.function->kernel->arguments;
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+      if (!arguments[i].reads && !arguments[i].writes) continue;
+      touched.push_back({work.call.arguments[i], arguments[i].bytes, arguments[i].writes});
+    }
+  }
+  std::erase_if(touched, [&](const Range& range) {
+    return range.bytes == 0 || !inside_device(range.begin, range.bytes, what);
+  });
+  return touched;
+}
+
+void Machine::run(const Work& work, const std::string& what) {
+  if (work.kind == Work::Kind::kernel &&
+      find(reinterpret_cast<CUfunction>(work.function)) == nullptr) {
+    return violation(what + ": its module has been unloaded");
+  }
+  const std::size_t before = violations.size();
+  // Memory may have been freed since this was enqueued.
+  ranges(work, what);
+  if (violations.size() > before) return;
+  if (work.kind == Work::Kind::copy) {
+    std::memcpy(reinterpret_cast<void*>(work.to), reinterpret_cast<const void*>(work.from),
+                static_cast<std::size_t>(work.bytes));
+  } else if (work.kind == Work::Kind::kernel) {
+    work.function->kernel->function(work.call);
+  }
+}
+
+void Machine::check(const Operation& operation, int stream, std::int64_t time) {
+  for (const Range& range : operation.ranges) {
+    Allocation* allocation = find(range.begin);
+    if (allocation == nullptr) continue;
+    const std::uintptr_t end = range.begin + static_cast<std::uintptr_t>(range.bytes);
+    for (const Allocation::Record& record : allocation->records) {
+      if (record.begin >= end || range.begin >= record.end) continue;
+      if (!record.writes && !range.writes) continue;
+      if (record.stream == stream) continue;
+      const auto known = operation.clock.find(record.stream);
+      if (known == operation.clock.end() || known->second < record.time) {
+        violation(operation.what + ": not ordered after " + record.what +
+                  ", which touches the same memory");
+      }
+    }
+    // What this replaces conflicts with nothing that does not conflict with this.
+    std::erase_if(allocation->records, [&](const Allocation::Record& record) {
+      return record.begin >= range.begin && record.end <= end &&
+             (range.writes || (!record.writes && record.stream == stream));
+    });
+    allocation->records.push_back({range.begin, end, range.writes, stream, time, operation.what});
+  }
+}
+
+std::shared_ptr<Operation> Machine::enqueue(StreamState& stream, Operation operation) {
+  join(stream.clock, host);
+  const std::int64_t time = ++stream.clock[stream.number];
+  operation.clock = stream.clock;
+  operation.stream = &stream;
+  check(operation, stream.number, time);
+  stream.pending.push_back(std::make_shared<Operation>(std::move(operation)));
+  return stream.pending.back();
+}
+
+void Machine::execute(const std::shared_ptr<Operation>& operation) {
+  while (!operation->done) {
+    StreamState& stream = *operation->stream;
+    const std::shared_ptr<Operation> next = stream.pending.front();
+    stream.pending.pop_front();
+    if (next->waits_for) execute(next->waits_for);
+    if (next->execute) next->execute();
+    next->done = true;
+  }
+}
+
+void Machine::execute_all(StreamState& stream) {
+  if (!stream.pending.empty()) execute(std::shared_ptr<Operation>(stream.pending.back()));
+  join(host, stream.clock);
+}
+
+Settings& settings() { return Machine::get().settings; }
+
+void reset() {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  machine.kernels.clear();
+  machine.calls.clear();
+  machine.failures.clear();
+  machine.violations.clear();
+}
+
+void add_kernel(const std::string& name, std::vector<Access> arguments,
+                std::function<void(const Call&)> function) {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  machine.kernels[name] = {std::move(arguments), std::move(function)};
+}
+
+void fail(const std::string& entry, int nth, CUresult result) {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  machine.failures[entry] = {machine.calls[entry] + nth, result};
+}
+
+int calls(const std::string& entry) {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  return machine.calls[entry];
+}
+
+std::vector<std::string> called() {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  std::vector<std::string> names;
+  for (const auto& [name, count] : machine.calls) {
+    if (count > 0) names.push_back(name);
+  }
+  return names;
+}
+
+std::vector<std::string> violations() {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  return machine.violations;
+}
+
+std::vector<std::string> alive() {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  std::vector<std::string> found;
+  const auto add = [&](const char* what, std::size_t count) {
+    if (count > 0) found.push_back(std::to_string(count) + " " + what);
+  };
+  add("contexts", static_cast<std::size_t>(machine.retained));
+  add("allocations", machine.allocations.size());
+  add("streams", machine.streams.size());
+  add("events", machine.events.size());
+  add("modules", machine.modules.size());
+  add("graphs", machine.graphs.size());
+  add("executable graphs", machine.executions.size());
+  return found;
+}
+
+}  // namespace weft::stand_in

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+/// A driver library for tests on machines without a GPU: device memory is host memory, kernels are
+/// functions of the test, and whatever a real driver would let pass or crash on is reported.
+///
+/// Work runs as late as it may: when something waits for it, in the order of its dependences and in
+/// no other (of nodes that may run in any order, the last added first). Whether two accesses to the
+/// same memory are ordered by streams, events and a graph's edges is checked as they are enqueued.
+/// The host's threads count as one.
+namespace weft::stand_in {
+
+struct Settings {
+  int version = 12040;  ///< of the driver
+  int devices = 1;
+  int major = 9;
+  int minor = 0;
+  int most_threads = 1024;  ///< of a block, with the registers that kernels take
+  std::int64_t memory_bytes = std::int64_t{256} << 20;
+};
+/// Takes effect at once; kept by reset().
+Settings& settings();
+
+/// Forgets kernels, violations, failures to come and counts. Nothing may be alive.
+void reset();
+
+/// What a kernel does to one argument, a pointer to device memory, or a number.
+struct Access {
+  bool reads = false;
+  bool writes = false;
+  std::int64_t bytes = 0;
+};
+inline Access reads(std::int64_t bytes) { return {true, false, bytes}; }
+inline Access writes(std::int64_t bytes) { return {false, true, bytes}; }
+inline Access changes(std::int64_t bytes) { return {true, true, bytes}; }
+inline Access number() { return {}; }
+
+struct Call {
+  std::int64_t grid = 0;
+  std::int64_t threads = 0;
+  std::int64_t shared_bytes = 0;
+  std::vector<std::uint64_t> arguments;
+
+  template <typename T>
+  T* pointer(std::size_t argument) const {
+    return reinterpret_cast<T*>(arguments.at(argument));
+  }
+};
+
+/// Kernels of that name in modules loaded from here on do this.
+void add_kernel(const std::string& name, std::vector<Access> arguments,
+                std::function<void(const Call&)> function);
+
+/// The nth call from now (1: the next) of an entry point ("cuMemAlloc") gives that result and does
+/// nothing; one that releases or waits does it all the same, as where earlier work failed.
+void fail(const std::string& entry, int nth, CUresult result);
+/// Calls of an entry point since reset().
+int calls(const std::string& entry);
+/// All entry points that have been called since reset().
+std::vector<std::string> called();
+
+/// What was done wrong since reset().
+std::vector<std::string> violations();
+/// What is alive: contexts, memory, modules, streams, events, graphs.
+std::vector<std::string> alive();
+
+}  // namespace weft::stand_in
