@@ -22,6 +22,7 @@ void add_dump(CLI::App& app, Action& chosen);     ///< what the compiler made of
 void add_profile(CLI::App& app, Action& chosen);  ///< what a graph's kernels take
 void add_explain(CLI::App& app, Action& chosen);  ///< why two nodes are not one kernel
 void add_bench(CLI::App& app, Action& chosen);    ///< measurements beside those of peers
+void add_devices(CLI::App& app, Action& chosen);  ///< the machine and its GPUs
 
 /// A file's text; "-" is the standard input. Throws Error where it cannot be read.
 std::string read_text(const std::string& path);

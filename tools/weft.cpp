@@ -61,6 +61,7 @@ int main(int argc, char** argv) {
     add_profile(app, chosen);
     add_explain(app, chosen);
     add_bench(app, chosen);
+    add_devices(app, chosen);
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
