@@ -251,6 +251,12 @@ Value* Emitter::index_binary(Ex expr, Value* a, Value* b) {
     Value* result = arithmetic_.binary(op, Scalar::i32, builder_.CreateTrunc(a, small),
                                        builder_.CreateTrunc(b, small), active_, nonnegative);
     if (expr->type == Scalar::boolean) return result;
+    // By its range the result does not wrap: neighbours stay neighbours when it is widened.
+    if (auto* own = llvm::dyn_cast<llvm::OverflowingBinaryOperator>(result);
+        own != nullptr && llvm::isa<llvm::Instruction>(result) &&
+        (op == Binary::add || op == Binary::subtract || op == Binary::multiply)) {
+      llvm::cast<llvm::Instruction>(result)->setHasNoSignedWrap(true);
+    }
     return builder_.CreateSExt(result, builder_.getInt64Ty());
   }
   return arithmetic_.binary(op, Scalar::i64, a, b, active_, nonnegative);

@@ -115,14 +115,15 @@ llvm::Instruction* Emitter::tag(llvm::Instruction* access, const Buffer* buffer)
 }
 
 /// One element; where `guard` is given and false, 0 and no element outside of the buffer is read.
-Value* Emitter::scalar_load(const Buffer* buffer, Value* index, Value* guard) {
+Value* Emitter::scalar_load(const Buffer* buffer, Value* index, Value* guard, unsigned aligned) {
   const Scalar type = loop::register_type(buffer->dtype);
   if (guard) {
     if (buffer->elements <= 0) return arithmetic_.zero(type);
     index = builder_.CreateSelect(guard, index, builder_.getInt64(0));
   }
-  llvm::LoadInst* memory = builder_.CreateAlignedLoad(
-      arithmetic_.memory_type(buffer->dtype), address(buffer, index), element_alignment(buffer));
+  llvm::LoadInst* memory =
+      builder_.CreateAlignedLoad(arithmetic_.memory_type(buffer->dtype), address(buffer, index),
+                                 llvm::Align(size_of(buffer->dtype) * aligned));
   tag(memory, buffer);
   Value* value = arithmetic_.from_memory(buffer->dtype, memory);
   return guard ? builder_.CreateSelect(guard, value, arithmetic_.zero(type)) : value;
@@ -177,7 +178,8 @@ Lanes Emitter::load(Ex expr) {
   if (index.uniform() && uniform_predicate) {
     Value* guard = predicate.scalar;
     if (conditional_) guard = both(guard, builder_.CreateOrReduce(mask_));
-    return uniform(scalar_load(buffer, index.scalar, guard));
+    return uniform(
+        scalar_load(buffer, index.scalar, guard, aligned_elements(buffer, index.congruence)));
   }
   Value* mask = mask_;
   if (predicate_expr) mask = both(mask, vector(predicate, Scalar::boolean));
@@ -231,11 +233,15 @@ void Emitter::contiguous_store(const Buffer* buffer, Value* index, Value* value,
 }
 
 unsigned Emitter::together(const Buffer* buffer, const Lanes& index) const {
-  constexpr std::size_t widest_access = 16;
   if (!device_ || !std::has_single_bit(width_)) return 1;
-  unsigned count = static_cast<unsigned>(widest_access / size_of(buffer->dtype));
-  count = std::min(count, width_);
-  while (count > 1 && index.congruence.modulo(count) != 0) count /= 2;
+  return std::min(aligned_elements(buffer, index.congruence), width_);
+}
+
+unsigned Emitter::aligned_elements(const Buffer* buffer, const Congruence& index) const {
+  constexpr std::size_t widest_access = 16;
+  if (!device_) return 1;
+  auto count = static_cast<unsigned>(widest_access / size_of(buffer->dtype));
+  while (count > 1 && index.modulo(count) != 0) count /= 2;
   return count;
 }
 
@@ -277,12 +283,11 @@ void Emitter::store(const Statement& s) {
   if (s.predicate) predicate = evaluate(s.predicate);
   const bool uniform_predicate = !s.predicate || predicate.uniform();
   // What only a predicated store needs is evaluated in its branch.
+  const llvm::Align alignment(size_of(buffer->dtype) * aligned_elements(buffer, index.congruence));
   if (width_ == 0 && predicate.scalar) {
     branch(predicate.scalar, [&] {
       Value* value = arithmetic_.to_memory(buffer->dtype, evaluate(s.value).scalar);
-      tag(builder_.CreateAlignedStore(value, address(buffer, index.scalar),
-                                      element_alignment(buffer)),
-          buffer);
+      tag(builder_.CreateAlignedStore(value, address(buffer, index.scalar), alignment), buffer);
     });
     wrote(bit(buffer));
     return;
@@ -291,9 +296,7 @@ void Emitter::store(const Statement& s) {
   if (index.uniform() && value.uniform() && uniform_predicate) {
     Value* memory = arithmetic_.to_memory(buffer->dtype, value.scalar);
     const auto write = [&] {
-      tag(builder_.CreateAlignedStore(memory, address(buffer, index.scalar),
-                                      element_alignment(buffer)),
-          buffer);
+      tag(builder_.CreateAlignedStore(memory, address(buffer, index.scalar), alignment), buffer);
     };
     Value* guard = predicate.scalar;
     if (conditional_) guard = both(guard, builder_.CreateOrReduce(mask_));

@@ -178,7 +178,11 @@ class Emitter {
   llvm::Value* address(const loop::Buffer* buffer, llvm::Value* index);
   llvm::Value* addresses(const loop::Buffer* buffer, loop::Ex index, const Lanes& lanes);
   llvm::Instruction* tag(llvm::Instruction* access, const loop::Buffer* buffer);
-  llvm::Value* scalar_load(const loop::Buffer* buffer, llvm::Value* index, llvm::Value* guard);
+  llvm::Value* scalar_load(const loop::Buffer* buffer, llvm::Value* index, llvm::Value* guard,
+                           unsigned aligned = 1);
+  /// The largest number of elements, within 16 bytes, that the index is known to be a multiple of
+  /// on a GPU, where LLVM merges neighbours into aligned vectors.
+  unsigned aligned_elements(const loop::Buffer* buffer, const Congruence& index) const;
   llvm::Value* contiguous_load(const loop::Buffer* buffer, llvm::Value* index, unsigned count,
                                llvm::Value* mask, unsigned together = 1);
   /// How many of the elements from `index` on a GPU may access together, as an aligned vector.

@@ -58,6 +58,7 @@ class ProductAccess {
   ProductAccess(GroupEmitter& emitter, const Product& product, std::vector<const ir::Node*> nodes)
       : emitter_(emitter), p_(product), nodes_(std::move(nodes)) {}
 
+  const Group& group() const { return emitter_.group(); }
   /// Forgets what was computed for other positions: at the start of a loop's body.
   void reset() { emitter_.reset(); }
   ops::Element row_operand(loop::Ex batch, loop::Ex row, loop::Ex depth);

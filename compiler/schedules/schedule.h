@@ -41,6 +41,7 @@ void schedule_scatter(GroupEmitter& emitter, const HostTarget& target);
 // On a GPU.
 void schedule_elementwise_device(GroupEmitter& emitter);
 void schedule_rows_device(GroupEmitter& emitter);
+void schedule_dot_device(GroupEmitter& emitter);
 
 /// Elements that a block of a pointwise kernel should compute: enough to be worth a hand-over
 /// between threads, few enough to balance.

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "compiler/fusion/fuse.h"
@@ -27,7 +28,9 @@ std::string ptx(const std::string& text) {
     loop::Kernel kernel;
     kernel.name = "test";
     GroupEmitter emitter(kernel, fused.groups[0]);
-    if (fused.groups[0].rows) {
+    if (fused.groups[0].anchor != nullptr && fused.groups[0].anchor->is("dot")) {
+      schedule_dot_device(emitter);
+    } else if (fused.groups[0].rows) {
       schedule_rows_device(emitter);
     } else {
       schedule_elementwise_device(emitter);
@@ -94,6 +97,35 @@ TEST(DeviceSchedule, RowsOfOddLengthsAndOtherTypes) {
   for (const auto& [rows, columns] : {std::pair{3, 7}, {9, 1000}, {5, 1001}, {2, 16000}}) {
     for (const char* dtype : {"f32", "f16", "bf16"}) {
       EXPECT_TRUE(has(ptx(softmax(rows, columns, dtype)), "shfl.sync.bfly"));
+    }
+  }
+}
+
+std::string product(int m, int n, int k, const std::string& dtype, bool transposed) {
+  const std::string w = transposed ? fmt::format("[{}, {}]", n, k) : fmt::format("[{}, {}]", k, n);
+  return fmt::format(R"(graph @g {{
+  %x = state {{name = "x", dtype = {3}, shape = [{0}, {2}]}} : {3}[{0}, {2}]
+  %w = state {{name = "w", dtype = {3}, shape = {4}}} : {3}{4}
+  %b = state {{name = "b", dtype = {3}, shape = [{1}]}} : {3}[{1}]
+  %p = dot %x, %w {{lhs_contract = [1], rhs_contract = [{5}], lhs_batch = [], rhs_batch = []}} : {3}[{0}, {1}]
+  %c = broadcast %b {{shape = [{0}, {1}]}} : {3}[{0}, {1}]
+  %q = add %p, %c : {3}[{0}, {1}]
+  %y = relu %q : {3}[{0}, {1}]
+  state_write %y {{name = "y"}}
+}})",
+                     m, n, k, dtype, w, transposed ? 1 : 0);
+}
+
+TEST(DeviceSchedule, ProductsFromSharedMemory) {
+  const std::string text = ptx(product(4096, 4096, 512, "f32", false));
+  EXPECT_TRUE(has(text, "ld.shared.v4")) << text.substr(0, 20000);
+  EXPECT_TRUE(has(text, "st.global.v4"));
+  EXPECT_FALSE(has(text, ".local"));
+  for (const bool transposed : {false, true}) {
+    for (const auto& [m, n, k] : {std::tuple{100, 70, 33}, {3, 5, 7}, {640, 130, 1000}}) {
+      for (const char* dtype : {"f32", "bf16", "f64"}) {
+        EXPECT_TRUE(has(ptx(product(m, n, k, dtype, transposed)), "fma.rn"));
+      }
     }
   }
 }
