@@ -93,7 +93,7 @@ void parallel(std::size_t count, int threads, const std::function<void(std::size
 class Compiler {
  public:
   Compiler(const ir::Graph& graph, const CompileOptions& options)
-      : options_(options), graph_(graph.clone()), target_(host_target()) {}
+      : options_(options), graph_(graph.clone()), target_(options.target.value_or(host_target())) {}
 
   Compilation run() {
     if (options_.verify) ir::verify(graph_, "tracing");
@@ -156,7 +156,8 @@ class Compiler {
     std::vector<std::int64_t> workspace;
     for (const ScheduledKernel& kernel : scheduled_) workspace.push_back(kernel.workspace_bytes);
     out_.plan.name = graph_.name;
-    out_.plan.target = target_.name();
+    // Code for an older processor of the family runs on this machine as well.
+    out_.plan.target = runs_here(target_) ? host_target().name() : target_.name();
     plan_memory(fused_, workspace, out_.plan);
   }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "compiler/codegen/codegen.h"
 #include "compiler/ir/graph.h"
 #include "compiler/object_cache.h"
 #include "runtime/plan.h"
@@ -24,6 +25,8 @@ struct CompileOptions {
   /// f16 or bf16: products of f32 tensors round their operands to it.
   std::optional<DType> autocast = std::nullopt;
   bool keep_assembly = false;
+  /// The machine to generate code for; nothing: the one that this process runs on.
+  std::optional<HostTarget> target = std::nullopt;
   ObjectCache* cache = nullptr;  ///< of machine code; not owned
   /// Called after each pass that yields a graph.
   std::function<void(std::string_view pass, const ir::Graph& graph, double seconds)> after_pass;

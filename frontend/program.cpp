@@ -30,6 +30,7 @@ compiler::DumpFormat dump_format(Format format) {
 
 compiler::CompileOptions compiler_options(const CompileOptions& options) {
   compiler::CompileOptions result;
+  if (!options.cpu.empty()) result.target = compiler::target_for(options.cpu);
   result.fuse = options.fuse;
   result.composites = options.composites;
   result.threads = options.compile_threads;

@@ -130,6 +130,9 @@ void add_bench(CLI::App& app, Action& chosen) {
       ->add_option("--python", options->settings.python,
                    "a Python that has PyTorch, for the cases that are compared with it")
       ->envname("WEFT_PYTHON");
+  command->add_option("--cpu", options->settings.cpu,
+                      "gemm: generate code for this processor (x86-64-v3: AVX2, x86-64-v4: "
+                      "AVX-512), and hold the peer to the same instructions");
   options->settings.scripts = WEFT_BASELINES;
   command->callback([options, &chosen] { chosen = [options] { return bench_command(*options); }; });
 }

@@ -120,6 +120,10 @@ std::uint64_t Emitter::prepare(const loop::Block& block, const Statement* vector
       case StatementKind::store:
         stored = bit(statement->buffer);
         break;
+      case StatementKind::tile_product:
+        if (vector_loop) throw std::logic_error("a product of tiles in a vector loop");
+        stored = bit(statement->tile.sums.buffer);
+        break;
       case StatementKind::declare:
         if (vector_loop) inside.push_back(statement->accumulator);
         break;
@@ -163,6 +167,9 @@ void Emitter::statement(const Statement& statement) {
       break;
     case StatementKind::store:
       store(statement);
+      break;
+    case StatementKind::tile_product:
+      tile_product(statement.tile);
       break;
     case StatementKind::prefetch:
       prefetch(statement);

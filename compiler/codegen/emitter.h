@@ -165,6 +165,11 @@ class Emitter {
   llvm::Value* scalar(loop::Ex expr, const char* what);
   Lanes uniform(llvm::Value* value) const;
 
+  // emit_tiles.cpp
+  void tile_product(const loop::TileProduct& product);
+  void tiles_in_registers(const loop::TileProduct& product);
+  void tiles_in_loops(const loop::TileProduct& product);
+
   // emit_memory.cpp
   Lanes load(loop::Ex expr);
   void store(const loop::Statement& statement);

@@ -5,11 +5,17 @@
 #include <llvm/Support/raw_ostream.h>
 #include <llvm/Target/TargetMachine.h>
 #include <llvm/TargetParser/Host.h>
+#include <llvm/TargetParser/X86TargetParser.h>
 #include <llvm/Transforms/Utils/Cloning.h>
 
 #include <algorithm>
 #include <bit>
 #include <mutex>
+
+#if defined(__linux__) && defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "compiler/codegen/codegen.h"
 #include "compiler/codegen/emitter.h"
@@ -96,6 +102,31 @@ Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
   return storage;
 }
 
+/// Linux gives a process tile registers, with room for them in signal frames, where it asks.
+bool request_tiles() {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr long request_permission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long tile_data = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
+HostTarget make_target(std::string cpu, std::vector<std::string> features) {
+  HostTarget target;
+  target.cpu = std::move(cpu);
+  std::sort(features.begin(), features.end());
+  for (const std::string& feature : features) {
+    target.features += (target.features.empty() ? "" : ",") + feature;
+  }
+  const auto has = [&](const char* name) { return target.has(name); };
+  const bool wide = has("avx512f") && has("avx512vl") && has("avx512bw") && has("avx512dq");
+  target.vector_bits = wide ? 512 : has("avx2") ? 256 : 128;
+  target.tile_products = wide && target.has_tiles();
+  return target;
+}
+
 }  // namespace
 
 int HostTarget::vector_lanes(DType dtype) const {
@@ -119,22 +150,45 @@ bool HostTarget::has(std::string_view feature) const { return has_feature(featur
 
 HostTarget host_target() {
   static const HostTarget target = [] {
-    HostTarget host;
-    host.cpu = llvm::sys::getHostCPUName().str();
+    const auto found = llvm::sys::getHostCPUFeatures();
+    const auto with_tiles = found.find("amx-tile");
+    const bool refused = with_tiles != found.end() && with_tiles->second && !request_tiles();
     std::vector<std::string> features;
-    for (const auto& feature : llvm::sys::getHostCPUFeatures()) {
-      features.push_back((feature.second ? "+" : "-") + feature.first().str());
+    for (const auto& feature : found) {
+      const bool there = feature.second && !(refused && feature.first().starts_with("amx"));
+      features.push_back((there ? "+" : "-") + feature.first().str());
     }
-    std::sort(features.begin(), features.end());
-    for (const std::string& feature : features) {
-      host.features += (host.features.empty() ? "" : ",") + feature;
-    }
-    const auto has = [&](const char* name) { return has_feature(host.features, name); };
-    const bool wide = has("avx512f") && has("avx512vl") && has("avx512bw") && has("avx512dq");
-    host.vector_bits = wide ? 512 : has("avx2") ? 256 : 128;
-    return host;
+    return make_target(llvm::sys::getHostCPUName().str(), std::move(features));
   }();
   return target;
+}
+
+HostTarget target_for(const std::string& cpu) {
+  if (llvm::X86::parseArchX86(cpu) == llvm::X86::CK_None) {
+    throw Error("there is no processor \"" + cpu + "\"; \"x86-64-v3\" is one, for example");
+  }
+  llvm::SmallVector<llvm::StringRef> enabled;
+  llvm::X86::getFeaturesForCPU(cpu, enabled);
+  std::vector<std::string> features;
+  for (const llvm::StringRef feature : enabled) features.push_back("+" + feature.str());
+  return make_target(cpu, std::move(features));
+}
+
+bool runs_here(const HostTarget& target) {
+  const HostTarget host = host_target();
+  // Of x86-64 itself, of no instruction that is generated, or not told by LLVM of this machine.
+  constexpr std::string_view implied[] = {"64bit", "cmov", "cx8",  "fxsr",
+                                          "mmx",   "sse",  "sse2", "x87"};
+  for (std::size_t start = 0; start < target.features.size();) {
+    const std::size_t end = std::min(target.features.find(',', start), target.features.size());
+    const std::string_view feature = std::string_view(target.features).substr(start, end - start);
+    start = end + 1;
+    if (!feature.starts_with('+')) continue;
+    const std::string_view name = feature.substr(1);
+    if (host.has(name)) continue;
+    if (std::find(std::begin(implied), std::end(implied), name) == std::end(implied)) return false;
+  }
+  return true;
 }
 
 const std::string& codegen_version() {

@@ -151,6 +151,29 @@ void Builder::prefetch(const Buffer* buffer, Ex index) {
   statement->index = index;
 }
 
+void Builder::tile_product(const TileProduct& product) {
+  const auto check = [](const MatrixView& view, DType dtype) {
+    if (!view.buffer || view.buffer->dtype != dtype || view.index->type != Scalar::i64) {
+      throw std::logic_error("tile_product: sums are f32, operands pairs in i32");
+    }
+  };
+  check(product.sums, DType::f32);
+  check(product.left, DType::i32);
+  check(product.right, DType::i32);
+  if (!product.sums.buffer->writable) throw std::logic_error("tile_product to a constant buffer");
+  constexpr int granule = TileProduct::granule;
+  const auto fits = [](int extent) { return extent == granule || extent == 2 * granule; };
+  if (!fits(product.rows) || !fits(product.columns)) {
+    throw std::logic_error("tile_product: 16 or 32 rows and columns");
+  }
+  const Ex steps = product.steps;
+  if (steps->type != Scalar::i64 ||
+      (steps->kind == ExprKind::constant && (steps->integer < 1 || steps->integer % granule))) {
+    throw std::logic_error("tile_product: the number of steps is a positive multiple of 16");
+  }
+  append(StatementKind::tile_product)->tile = product;
+}
+
 void Builder::store(const Buffer* buffer, Ex index, Ex value, Ex predicate) {
   if (!buffer || !buffer->writable) throw std::logic_error("store to a buffer that is read-only");
   if (index->type != Scalar::i64) throw std::logic_error("store: the index must be i64");

@@ -40,14 +40,37 @@ enum class StatementKind : std::uint8_t {
   assign,
   condition,
   prefetch,
-  barrier,   ///< GPU: all threads of the block meet; what they wrote before is seen after it
-  intrinsic  ///< GPU: a row of compiler/loop/intrinsic.h
+  barrier,      ///< GPU: all threads of the block meet; what they wrote before is seen after it
+  intrinsic,    ///< GPU: a row of compiler/loop/intrinsic.h
+  tile_product  ///< host: see TileProduct
 };
 
 /// An element of a buffer.
 struct Address {
   const Buffer* buffer = nullptr;
   Ex index = nullptr;
+};
+
+/// Rows of a matrix inside a buffer: element (r, c) is at index + r * stride + c.
+struct MatrixView {
+  const Buffer* buffer = nullptr;
+  Ex index = nullptr;
+  std::int64_t stride = 0;
+};
+
+/// The product of a tile of rows and a tile of columns of bf16, which goes through a target's tile
+/// registers where it has them: sums (r, c) are, or with `accumulate` grow by, the dot_pair()s of
+/// left (r, s) and right (s, c) over s in [0, steps).
+struct TileProduct {
+  MatrixView sums;     ///< f32, `rows` by `columns`; no part of it is in left or right
+  MatrixView left;     ///< i32 pairs, `rows` by steps
+  MatrixView right;    ///< i32 pairs, steps by `columns`
+  int rows = 0;        ///< 16 or 32
+  int columns = 0;     ///< 16 or 32
+  Ex steps = nullptr;  ///< i64: a multiple of 16, at least 16
+  bool accumulate = false;
+
+  static constexpr int granule = 16;  ///< rows, columns and steps of one tile register
 };
 
 struct Statement {
@@ -72,6 +95,7 @@ struct Statement {
   std::vector<Ex> operands;
   std::vector<Ex> results;  ///< variables that are bound
   std::vector<Address> addresses;
+  TileProduct tile;  ///< tile_product
 };
 
 /// One parallel sweep: `body` runs for each block in [0, grid), in any order and on any worker.
@@ -123,6 +147,7 @@ class Builder {
   /// Asks for the memory of an element, or of all lanes' neighbouring ones, ahead of its use; of a
   /// writable buffer in order to write it. `index` may be out of range. Changes no value.
   void prefetch(const Buffer* buffer, Ex index);
+  void tile_product(const TileProduct& product);  ///< not in a vector loop
   /// Evaluates `value` here and now; the result may be used in the rest of the enclosing block.
   Ex let(Ex value);
   /// The same for an i64 that is known to lie between two bounds, where its expression's range says

@@ -316,6 +316,20 @@ class KernelPrinter {
         statements(s.body);
         break;
       }
+      case StatementKind::tile_product: {
+        const TileProduct& t = s.tile;
+        const auto view = [&](const MatrixView& v) {
+          const std::string index = expression(v.index);
+          return fmt::format("{}[{}; {}]", expressions_.buffer(v.buffer), index, v.stride);
+        };
+        const std::string sums = view(t.sums);
+        const std::string left = view(t.left);
+        const std::string right = view(t.right);
+        const std::string steps = expression(t.steps);
+        out_ += fmt::format("{}tiles {}x{} {} {} {} * {} over {}\n", indent_, t.rows, t.columns,
+                            sums, t.accumulate ? "+=" : "=", left, right, steps);
+        break;
+      }
       case StatementKind::prefetch: {
         const std::string index = expression(s.index);
         out_ += fmt::format("{}prefetch {}[{}]\n", indent_, expressions_.buffer(s.buffer), index);

@@ -86,9 +86,17 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows,
   if (vectors == 1) limit *= 2;
   b.tile = best_tile(p.tiled_rows(), limit, vectors);
   b.width = std::max(lanes * vectors / products, lanes);
+  b.pairs = type.dtype == DType::bf16 && target.has("avx512bf16") && p.tiled_rows() > limit;
+  constexpr int granule = loop::TileProduct::granule;
+  b.tile_registers = target.tile_products && type.dtype == DType::bf16 && products <= 2 &&
+                     p.rows() > 2 && p.depth() >= granule && !p.with_sums;
+  if (b.tile_registers) {
+    b.pairs = true;
+    b.tile = p.rows() <= granule ? granule : 2 * granule;
+    b.width = (products == 1 && p.columns() <= granule ? granule : 2 * granule) / products;
+  }
   const std::int64_t tiles = divide_up(p.tiled_rows(), b.tile);
   const std::int64_t strips = divide_up(p.columns(), b.width);
-  b.pairs = type.dtype == DType::bf16 && target.has("avx512bf16") && p.tiled_rows() > limit;
   b.steps = b.pairs ? divide_up(p.depth(), 2) : p.depth();
   // Broadcast loads of a tile walk along its rows. Rows that lie multiples of 4 KiB apart share one
   // set of the first-level cache (2 KiB: two sets, which is measured to do); other than that,
@@ -153,7 +161,8 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows,
   }
   if (!direct_rows) b.rows = b.strips_per_block == strips ? Place::local : Place::shared;
   if (!direct_columns) b.columns = local_columns ? Place::local : Place::shared;
-  b.rows_along = rows.depth_contiguous && !rows.free_contiguous && strips <= few_strips;
+  b.rows_along =
+      b.tile_registers || (rows.depth_contiguous && !rows.free_contiguous && strips <= few_strips);
   return b;
 }
 

@@ -1,8 +1,7 @@
-#include "compiler/schedules/dot_tiled.h"
-
 #include <algorithm>
-#include <bit>
-#include <functional>
+#include <optional>
+
+#include "compiler/schedules/dot_panels.h"
 
 /// Matrix products by register tiles: a few rows by vectors of columns stay in registers while the
 /// contracted axis runs. Operands that are costly to read in that order are packed into panels.
@@ -11,38 +10,6 @@ namespace {
 
 using loop::Ex;
 using loop::Role;
-
-/// The index space of one operand's free axis, in panels of `size`: tiles of rows, strips of
-/// columns. A panel holds, for each step of the contracted axis, `size` neighbours of each product;
-/// or, where `along`, the steps of each row in a line: a copy of rows that lie along the axis,
-/// which are then not so far apart that they share a cache's sets.
-struct Panels {
-  bool columns;
-  std::int64_t total;  ///< rows or columns
-  std::int64_t extra;  ///< of which are no part of the operand: the row of ones
-  std::int64_t size;
-  std::int64_t per_block;
-  std::vector<OperandLayout> layouts;  ///< of each product's operand; rows are of all of them
-  Place place;
-  bool along = false;       ///< of rows only
-  std::int64_t length = 0;  ///< steps that a panel has room for
-  const loop::Buffer* buffer = nullptr;
-  std::int64_t offset = 0;  ///< of the panels in the buffer
-
-  std::int64_t count() const { return (total + size - 1) / size; }
-  std::size_t products() const { return layouts.size(); }
-  /// Values of a panel at one step.
-  std::int64_t step_values() const { return size * static_cast<std::int64_t>(products()); }
-  std::int64_t room() const { return step_values() * length; }
-  std::int64_t step_stride() const { return along ? 1 : step_values(); }
-  std::int64_t free_stride() const { return along ? length : 1; }
-  /// Whether a block packs its panels one after the other: strips that are transposed.
-  bool one_at_a_time() const {
-    return columns && !std::all_of(layouts.begin(), layouts.end(), [](const OperandLayout& layout) {
-             return layout.free_contiguous;
-           });
-  }
-};
 
 class Tiled {
  public:
@@ -64,8 +31,7 @@ class Tiled {
     }
     blocking_ = choose_blocking(p_, rows, columns, target);
     if (blocking_.pairs) storage_ = DType::i32;
-    // The last step of an odd number of pairs has one value only.
-    whole_steps_ = blocking_.pairs ? p_.depth() / 2 : p_.depth();
+    packer_.emplace(emitter_, access_, p_, blocking_, lanes_);
     rows_ = {false,          p_.tiled_rows(),           p_.tiled_rows() - p_.rows(),
              blocking_.tile, blocking_.tiles_per_block, {rows},
              blocking_.rows};
@@ -74,6 +40,7 @@ class Tiled {
     rows_.along = blocking_.rows_along;
     for (Panels* panels : {&rows_, &columns_}) {
       panels->length = panels->place == Place::shared ? blocking_.steps : blocking_.chunk;
+      if (blocking_.tile_registers) panels->length = whole_tiles(panels->length);
       // An odd number of cache lines: rows begin in different sets.
       if (panels->along) panels->length = divide_up(panels->length, 32) * 32 + 16;
     }
@@ -88,7 +55,7 @@ class Tiled {
                      divide_up(columns_.count(), columns_.per_block)};
     b_.phase(grid.elements(), [&](Ex block) {
       const std::vector<Ex> at = a_.delinearize(block, grid);
-      for_part(at[0], blocking_.batches_per_block, batches,
+      for_part(b_, at[0], blocking_.batches_per_block, batches,
                [&](Ex batch) { this->block({batch, at[1], at[2], at[3]}); });
     });
     if (blocking_.parts > 1) add_parts();
@@ -99,9 +66,6 @@ class Tiled {
     product.with_sums = emitter.group().operand_sum != nullptr;
     return product;
   }
-
-  /// `extra` of the `count` rows or columns are no part of the operand.
-  using PanelBody = std::function<void(Ex panel, Ex local, std::int64_t count, std::int64_t extra)>;
 
   /// What a block computes: numbers of parts.
   struct BlockIndex {
@@ -116,6 +80,11 @@ class Tiled {
   };
 
   static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+  /// Steps up to which tile registers are full.
+  static std::int64_t whole_tiles(std::int64_t steps) {
+    return divide_up(steps, loop::TileProduct::granule) * loop::TileProduct::granule;
+  }
 
   std::int64_t chunks() const {
     return blocking_.steps == 0 ? 1 : divide_up(blocking_.steps, blocking_.chunk);
@@ -154,197 +123,12 @@ class Tiled {
       }
       if (blocking_.parts > 1) parts_ = workspace;
     }
-    if (blocking_.chunks_per_part > 1) {
-      sums_ = b_.kernel().local(
-          "sums", blocking_.pairs ? DType::f32 : storage_,
-          columns_.per_block * rows_.per_block * blocking_.tile * columns_.step_values());
+    if (blocking_.chunks_per_part > 1 || blocking_.tile_registers) {
+      const std::int64_t tiles =
+          blocking_.chunks_per_part > 1 ? columns_.per_block * rows_.per_block : 1;
+      sums_ = b_.kernel().local("sums", blocking_.pairs ? DType::f32 : storage_,
+                                tiles * rows_.size * columns_.step_values());
     }
-  }
-
-  /// A serial loop over the part of [0, total) that belongs to one block.
-  void for_part(Ex block, std::int64_t part, std::int64_t total,
-                const std::function<void(Ex)>& body) {
-    if (part == 1) {
-      body(block);
-      return;
-    }
-    const Ex first = a_.mul(block, a_.integer(part));
-    if (total % part == 0) {
-      b_.loop(part, Role::serial, 1, [&](Ex i) { body(a_.add(first, i)); });
-      return;
-    }
-    const Ex extent =
-        a_.binary(loop::Binary::minimum, a_.integer(part), a_.sub(a_.integer(total), first));
-    b_.loop(extent, [&](Ex i) { body(b_.let_within(a_.add(first, i), 0, total - 1)); });
-  }
-
-  /// `body` for the panels of one part: full ones in a loop, then the last one if it is smaller or
-  /// has an extra row.
-  void for_panels(const Panels& panels, Ex part, std::int64_t per_part, const PanelBody& full_body,
-                  const PanelBody& rest_body) {
-    const std::int64_t full = (panels.total - panels.extra) / panels.size;
-    const std::int64_t rest = panels.total - full * panels.size;
-    const Ex first = a_.mul(part, a_.integer(per_part));
-    if (full > 0) {
-      const Ex extent = full % per_part == 0 && rest == 0
-                            ? a_.integer(per_part)
-                            : a_.binary(loop::Binary::minimum, a_.integer(per_part),
-                                        a_.sub(a_.integer(full), first));
-      b_.loop(extent, [&](Ex i) {
-        full_body(b_.let_within(a_.add(first, i), 0, full - 1), i, panels.size, 0);
-      });
-    }
-    if (rest == 0) return;
-    const auto last = [&] {
-      rest_body(a_.integer(full), a_.sub(a_.integer(full), first), rest, panels.extra);
-    };
-    if (full < per_part) {
-      last();
-    } else {
-      b_.condition(a_.equal(part, a_.integer(full / per_part)), last);
-    }
-  }
-
-  // ---- packing ----------------------------------------------------------------------------------
-
-  Ex fetch(const Panels& panels, std::size_t product, Ex batch, Ex free, Ex depth) {
-    access_.reset();
-    return panels.columns ? access_.column_operand(batch, free, depth, product).re
-                          : access_.row_operand(batch, free, depth).re;
-  }
-
-  /// What a panel holds of one product for one step.
-  Ex fetch_step(const Panels& panels, std::size_t product, Ex batch, Ex free, Ex step,
-                bool whole = true) {
-    if (!blocking_.pairs) return fetch(panels, product, batch, free, step);
-    const auto bits = [&](Ex depth) {
-      const Ex value = fetch(panels, product, batch, free, depth);
-      return a_.bits(
-          panels.layouts[product].stored ? value : a_.unary(loop::Unary::round_bf16, value),
-          loop::Scalar::i32);
-    };
-    const Ex first = a_.mul(step, a_.integer(2));
-    const Ex low = a_.binary(loop::Binary::shift_right_logical, bits(first),
-                             a_.integer(loop::Scalar::i32, 16));
-    if (!whole) return low;
-    const Ex high = a_.binary(loop::Binary::bitwise_and, bits(a_.add(first, a_.integer(1))),
-                              a_.integer(loop::Scalar::i32, -65536));
-    return a_.binary(loop::Binary::bitwise_or, low, high);
-  }
-
-  /// The steps of a chunk that are whole.
-  Ex whole_extent(Ex begin, Ex extent) {
-    if (whole_steps_ == blocking_.steps) return extent;
-    return a_.binary(loop::Binary::minimum, extent, a_.sub(a_.integer(whole_steps_), begin));
-  }
-
-  /// `body` with the last step's number in the chunk, if that is not whole and in this chunk.
-  void for_last_step(Ex begin, Ex extent, const std::function<void(Ex step)>& body) {
-    if (whole_steps_ == blocking_.steps) return;
-    b_.condition(a_.equal(a_.add(begin, extent), a_.integer(blocking_.steps)),
-                 [&] { body(a_.sub(extent, a_.integer(1))); });
-  }
-
-  /// Where a panel's values begin for one chunk, in elements.
-  Ex panel_base(const Panels& panels, Ex batch, Ex panel, Ex local, Ex begin) {
-    if (panels.place == Place::local) {
-      return a_.mul(panels.one_at_a_time() ? a_.integer(0) : local, a_.integer(panels.room()));
-    }
-    const Ex index = a_.add(a_.mul(batch, a_.integer(panels.count())), panel);
-    const Ex to = a_.add(a_.mul(index, a_.integer(panels.room())),
-                         a_.mul(begin, a_.integer(panels.step_stride())));
-    return a_.add(a_.integer(panels.offset), to);
-  }
-
-  /// Of one value, from where its panel's begin.
-  Ex within_panel(const Panels& panels, Ex free, Ex step) {
-    return a_.add(a_.mul(step, a_.integer(panels.step_stride())),
-                  a_.mul(free, a_.integer(panels.free_stride())));
-  }
-
-  /// The same of one product's values.
-  Ex product_base(const Panels& panels, std::size_t product, Ex batch, Ex panel, Ex local,
-                  Ex begin) {
-    return a_.add(panel_base(panels, batch, panel, local, begin),
-                  a_.integer(static_cast<std::int64_t>(product) * panels.size));
-  }
-
-  /// Packs the panels of a part, along the contracted axis from `begin` on.
-  void pack_panels(const Panels& panels, Ex batch, Ex part, std::int64_t per_part, Ex begin,
-                   Ex extent) {
-    for (std::size_t product = 0; product < panels.products(); ++product) {
-      pack_panels(panels, product, batch, part, per_part, begin, extent);
-    }
-  }
-
-  void pack_panels(const Panels& panels, std::size_t product, Ex batch, Ex part,
-                   std::int64_t per_part, Ex begin, Ex extent) {
-    if (panels.layouts[product].free_contiguous) {
-      // Along the memory of several panels at once.
-      const auto copy_step = [&](Ex step, bool whole) {
-        const auto body = [&](Ex panel, Ex local, std::int64_t count, std::int64_t extra) {
-          copy(panels, product, batch, panel, local, count - extra, begin, step, whole);
-        };
-        for_panels(panels, part, per_part, body, body);
-      };
-      b_.loop(whole_extent(begin, extent), [&](Ex step) { copy_step(step, true); });
-      for_last_step(begin, extent, [&](Ex step) { copy_step(step, false); });
-      return;
-    }
-    const auto body = [&](Ex panel, Ex local, std::int64_t count, std::int64_t extra) {
-      transpose(panels, product, batch, panel, local, count - extra, begin, extent);
-    };
-    for_panels(panels, part, per_part, body, body);
-  }
-
-  /// One step of a panel whose neighbours are neighbours in memory.
-  void copy(const Panels& panels, std::size_t product, Ex batch, Ex panel, Ex local,
-            std::int64_t count, Ex begin, Ex step, bool whole) {
-    const Ex first = a_.mul(panel, a_.integer(panels.size));
-    const Ex base = product_base(panels, product, batch, panel, local, begin);
-    const auto width = static_cast<int>(std::bit_ceil(static_cast<std::uint64_t>(panels.size)));
-    b_.loop(count, Role::vector, width, [&](Ex lane) {
-      const Ex value =
-          fetch_step(panels, product, batch, a_.add(first, lane), a_.add(begin, step), whole);
-      b_.store(panels.buffer, a_.add(base, within_panel(panels, lane, step)), value);
-    });
-  }
-
-  /// Packs one panel by vectors along the contracted axis, which the stores transpose.
-  void transpose(const Panels& panels, std::size_t product, Ex batch, Ex panel, Ex local,
-                 std::int64_t count, Ex begin, Ex extent) {
-    const Ex first = a_.mul(panel, a_.integer(panels.size));
-    const Ex base = product_base(panels, product, batch, panel, local, begin);
-    const auto group = [&](Ex from, std::int64_t steps) {
-      b_.loop(steps, Role::vector, lanes_, [&](Ex lane) {
-        const Ex step = a_.add(from, lane);
-        // As many at a time as a vector register holds.
-        for (std::int64_t start = 0; start < count; start += lanes_) {
-          const std::int64_t stop = std::min<std::int64_t>(count, start + lanes_);
-          std::vector<Ex> values;
-          for (std::int64_t i = start; i < stop; ++i) {
-            values.push_back(b_.let(fetch_step(panels, product, batch, a_.add(first, a_.integer(i)),
-                                               a_.add(begin, step))));
-          }
-          for (std::int64_t i = start; i < stop; ++i) {
-            b_.store(panels.buffer, a_.add(base, within_panel(panels, a_.integer(i), step)),
-                     values[static_cast<std::size_t>(i - start)]);
-          }
-        }
-      });
-    };
-    const Ex whole = whole_extent(begin, extent);
-    b_.loop(a_.floor_div(whole, lanes_),
-            [&](Ex i) { group(a_.mul(i, a_.integer(lanes_)), lanes_); });
-    // Chunks but the last are multiples of the lanes.
-    const std::int64_t rest = whole_steps_ % lanes_;
-    if (rest != 0) {
-      b_.condition(a_.equal(a_.add(begin, extent), a_.integer(blocking_.steps)),
-                   [&] { group(a_.sub(whole, a_.integer(rest)), rest); });
-    }
-    for_last_step(begin, extent, [&](Ex step) {
-      copy(panels, product, batch, panel, local, count, begin, step, false);
-    });
   }
 
   /// A phase that packs what several blocks read.
@@ -372,8 +156,8 @@ class Tiled {
     b_.phase(blocks, [&](Ex block) {
       const auto pack = [&](const Share& part, Ex index) {
         const std::vector<Ex> at = a_.delinearize(index, {p_.batches(), part.parts});
-        pack_panels(*part.panels, at[0], at[1], part.per_part, a_.integer(0),
-                    a_.integer(blocking_.steps));
+        packer_->pack(*part.panels, at[0], at[1], part.per_part, a_.integer(0),
+                      a_.integer(blocking_.steps));
       };
       if (work.size() == 1) {
         pack(work[0], block);
@@ -393,22 +177,28 @@ class Tiled {
   void block(const BlockIndex& at) {
     const auto compute = [&](const Chunk& chunk) {
       if (rows_.place == Place::local) {
-        pack_panels(rows_, at.batch, at.rows, rows_.per_block, chunk.begin, chunk.extent);
+        packer_->pack(rows_, at.batch, at.rows, rows_.per_block, chunk.begin, chunk.extent);
       }
       const bool strips = columns_.place == Place::local && columns_.one_at_a_time();
       if (columns_.place == Place::local && !strips) {
-        pack_panels(columns_, at.batch, at.columns, columns_.per_block, chunk.begin, chunk.extent);
+        packer_->pack(columns_, at.batch, at.columns, columns_.per_block, chunk.begin,
+                      chunk.extent);
       }
       const PanelBody strip = [&](Ex panel, Ex local, std::int64_t count, std::int64_t) {
-        if (strips) pack_strip(at.batch, panel, count, chunk.begin, chunk.extent);
+        if (strips) packer_->pack_one(columns_, at.batch, panel, count, chunk.begin, chunk.extent);
         const PanelBody tile = [&](Ex tile_panel, Ex tile_local, std::int64_t tile_rows,
                                    std::int64_t extra) {
-          multiply(at.batch, {tile_panel, tile_local, tile_rows, extra > 0},
-                   {panel, local, count, false}, chunk);
+          const Part rows{tile_panel, tile_local, tile_rows, extra > 0};
+          const Part columns{panel, local, count, false};
+          if (blocking_.tile_registers) {
+            multiply_tiles(at.batch, rows, columns, chunk);
+          } else {
+            multiply(at.batch, rows, columns, chunk);
+          }
         };
-        for_panels(rows_, at.rows, rows_.per_block, tile, tile);
+        for_panels(b_, rows_, at.rows, rows_.per_block, tile);
       };
-      for_panels(columns_, at.columns, columns_.per_block, strip, strip);
+      for_panels(b_, columns_, at.columns, columns_.per_block, strip);
     };
     const Ex steps = a_.integer(blocking_.steps);
     if (chunks() == 1) {
@@ -418,7 +208,7 @@ class Tiled {
     const Ex per_part = a_.integer(blocking_.chunks_per_part);
     const Ex first = a_.mul(at.depth, per_part);
     const Ex end = a_.binary(loop::Binary::minimum, a_.add(first, per_part), a_.integer(chunks()));
-    for_part(at.depth, blocking_.chunks_per_part, chunks(), [&](Ex i) {
+    for_part(b_, at.depth, blocking_.chunks_per_part, chunks(), [&](Ex i) {
       const Ex begin = a_.mul(i, a_.integer(blocking_.chunk));
       const Ex extent =
           a_.binary(loop::Binary::minimum, a_.integer(blocking_.chunk), a_.sub(steps, begin));
@@ -426,20 +216,6 @@ class Tiled {
       compute({begin, extent, whole ? nullptr : a_.less(first, i),
                whole ? nullptr : a_.equal(i, a_.sub(end, a_.integer(1))), at.depth});
     });
-  }
-
-  void pack_strip(Ex batch, Ex panel, std::int64_t count, Ex begin, Ex extent) {
-    for (std::size_t product = 0; product < columns_.products(); ++product) {
-      if (!columns_.layouts[product].free_contiguous) {
-        transpose(columns_, product, batch, panel, a_.integer(0), count, begin, extent);
-        continue;
-      }
-      const auto step_copy = [&](Ex step, bool whole) {
-        copy(columns_, product, batch, panel, a_.integer(0), count, begin, step, whole);
-      };
-      b_.loop(whole_extent(begin, extent), [&](Ex step) { step_copy(step, true); });
-      for_last_step(begin, extent, [&](Ex step) { step_copy(step, false); });
-    }
   }
 
   /// A panel that a register tile is made of.
@@ -460,10 +236,10 @@ class Tiled {
     const Ex first = a_.mul(strip.panel, a_.integer(columns_.size));
     const Ex row_base = rows_.place == Place::direct
                             ? nullptr
-                            : panel_base(rows_, batch, tile.panel, tile.local, begin);
+                            : packer_->base(rows_, batch, tile.panel, tile.local, begin);
     const Ex column_base = columns_.place == Place::direct
                                ? nullptr
-                               : panel_base(columns_, batch, strip.panel, strip.local, begin);
+                               : packer_->base(columns_, batch, strip.panel, strip.local, begin);
     const auto rows = static_cast<std::size_t>(tile.count);
     const std::size_t products = columns_.products();
     const auto at = [&](std::size_t r) { return a_.integer(static_cast<std::int64_t>(r)); };
@@ -474,9 +250,8 @@ class Tiled {
         return a_.add(a_.integer(static_cast<std::int64_t>(product) * columns_.size), lane);
       };
       const auto sum_position = [&](std::size_t r, std::size_t product) {
-        const Ex index = a_.add(a_.mul(strip.local, a_.integer(rows_.per_block)), tile.local);
-        const Ex sum_row = a_.add(a_.mul(index, a_.integer(rows_.size)), at(r));
-        return a_.add(a_.mul(sum_row, a_.integer(columns_.step_values())), within(product));
+        const Ex to = a_.mul(at(r), a_.integer(columns_.step_values()));
+        return a_.add(a_.add(sums_base(tile, strip), to), within(product));
       };
       std::vector<std::vector<loop::Accumulator*>> sums(rows);  // [row][product]
       for (std::size_t r = 0; r < rows; ++r) {
@@ -486,9 +261,9 @@ class Tiled {
           b_.assign(sums[r][k], a_.load(sums_, sum_position(r, k), chunk.resumes));
         }
       }
-      const Ex next = prefetches_rows()
-                          ? fetch(rows_, 0, batch, a_.add(row, a_.integer(rows_.size)), begin)
-                          : nullptr;
+      const Ex next = prefetches_rows() ? packer_->fetch(rows_, 0, batch,
+                                                         a_.add(row, a_.integer(rows_.size)), begin)
+                                        : nullptr;
       b_.loop(chunk.extent, [&](Ex step) {
         if (next != nullptr) {
           // A tile is one piece of memory: it is asked for bit by bit.
@@ -498,9 +273,9 @@ class Tiled {
         const auto value = [&](const Panels& panels, std::size_t product, Ex base, Ex free,
                                Ex inside) {
           if (panels.place == Place::direct) {
-            return fetch(panels, product, batch, free, a_.add(begin, step));
+            return packer_->fetch(panels, product, batch, free, a_.add(begin, step));
           }
-          return a_.load(panels.buffer, a_.add(base, within_panel(panels, inside, step)));
+          return a_.load(panels.buffer, a_.add(base, packer_->within(panels, inside, step)));
         };
         std::vector<Ex> y;
         for (std::size_t k = 0; k < products; ++k) {
@@ -520,16 +295,10 @@ class Tiled {
         for (std::size_t r = 0; r < rows; ++r) {
           std::vector<ops::Element> results;
           for (loop::Accumulator* sum : sums[r]) results.push_back({b_.read(sum), nullptr});
-          const Ex result_row = a_.add(row, at(r));
-          if (parts_ == nullptr) {
-            is_sum(tile, r) ? store_sum(column, results[0])
-                            : access_.store(batch, result_row, column, results);
-            continue;
-          }
-          for (std::size_t k = 0; k < products; ++k) {
-            const Ex sum = results[k].re;
-            b_.store(parts_, part_position(chunk.depth_part, batch, result_row, k, column),
-                     blocking_.pairs ? a_.bits(sum, loop::Scalar::i32) : sum);
+          if (is_sum(tile, r) && parts_ == nullptr) {
+            store_sum(column, results[0]);
+          } else {
+            store(batch, a_.add(row, at(r)), column, results, chunk);
           }
         }
       };
@@ -546,6 +315,73 @@ class Tiled {
         }
       });
     });
+  }
+
+  /// The same through tile registers, whose sums go through memory.
+  void multiply_tiles(Ex batch, const Part& tile, const Part& strip, const Chunk& chunk) {
+    const bool several = blocking_.chunks_per_part > 1;
+    const std::int64_t width = columns_.step_values();
+    const Ex sums = several ? b_.let(sums_base(tile, strip)) : a_.integer(0);
+    if (several) {
+      b_.condition(a_.logical_not(chunk.resumes), [&] {
+        b_.loop(rows_.size * width, Role::vector, lanes_,
+                [&](Ex lane) { b_.store(sums_, a_.add(sums, lane), a_.constant(scalar_, 0)); });
+      });
+    }
+    const Ex granule = a_.integer(loop::TileProduct::granule);
+    const Ex full = a_.floor_div(a_.add(chunk.extent, a_.sub(granule, a_.integer(1))),
+                                 loop::TileProduct::granule);
+    loop::TileProduct product;
+    product.sums = {sums_, sums, width};
+    product.left = {rows_.buffer, packer_->base(rows_, batch, tile.panel, tile.local, chunk.begin),
+                    rows_.length};
+    product.right = {columns_.buffer,
+                     packer_->base(columns_, batch, strip.panel, strip.local, chunk.begin), width};
+    product.rows = static_cast<int>(rows_.size);
+    product.columns = static_cast<int>(width);
+    product.steps = a_.mul(full, granule);
+    product.accumulate = several;
+    b_.tile_product(product);
+    const Ex first_row = a_.mul(tile.panel, a_.integer(rows_.size));
+    const Ex first_column = a_.mul(strip.panel, a_.integer(columns_.size));
+    const auto store_results = [&] {
+      b_.loop(tile.count, Role::serial, 1, [&](Ex row) {
+        b_.loop(strip.count, Role::vector, static_cast<int>(columns_.size), [&](Ex lane) {
+          std::vector<ops::Element> results;
+          for (std::size_t k = 0; k < columns_.products(); ++k) {
+            const Ex within = a_.integer(static_cast<std::int64_t>(k) * columns_.size);
+            const Ex from = a_.add(a_.mul(row, a_.integer(width)), a_.add(within, lane));
+            results.push_back({b_.let(a_.load(sums_, a_.add(sums, from))), nullptr});
+          }
+          store(batch, a_.add(first_row, row), a_.add(first_column, lane), results, chunk);
+        });
+      });
+    };
+    if (chunk.ends == nullptr) {
+      store_results();
+    } else {
+      b_.condition(chunk.ends, store_results);
+    }
+  }
+
+  /// Where the sums of a tile are kept between chunks.
+  Ex sums_base(const Part& tile, const Part& strip) {
+    const Ex index = a_.add(a_.mul(strip.local, a_.integer(rows_.per_block)), tile.local);
+    return a_.mul(index, a_.integer(rows_.size * columns_.step_values()));
+  }
+
+  /// Complete sums, or those of one part of the contracted axis.
+  void store(Ex batch, Ex row, Ex column, const std::vector<ops::Element>& results,
+             const Chunk& chunk) {
+    if (parts_ == nullptr) {
+      access_.store(batch, row, column, results);
+      return;
+    }
+    for (std::size_t k = 0; k < results.size(); ++k) {
+      const Ex sum = results[k].re;
+      b_.store(parts_, part_position(chunk.depth_part, batch, row, k, column),
+               blocking_.pairs ? a_.bits(sum, loop::Scalar::i32) : sum);
+    }
   }
 
   // ---- adding up --------------------------------------------------------------------------------
@@ -586,7 +422,7 @@ class Tiled {
     const Shape grid{p_.batches(), divide_up(p_.rows(), per_block)};
     b_.phase(grid.elements(), [&](Ex block) {
       const std::vector<Ex> at = a_.delinearize(block, grid);
-      for_part(at[1], per_block, p_.rows(), [&](Ex row) {
+      for_part(b_, at[1], per_block, p_.rows(), [&](Ex row) {
         b_.loop(p_.columns(), Role::vector, 2 * lanes_, [&](Ex column) {
           std::vector<ops::Element> results;
           for (std::size_t k = 0; k < columns_.products(); ++k) {
@@ -613,7 +449,7 @@ class Tiled {
   DType storage_;
   int lanes_;
   Blocking blocking_;
-  std::int64_t whole_steps_ = 0;
+  std::optional<PanelPacker> packer_;
   Panels rows_{};
   Panels columns_{};
   const loop::Buffer* sums_ = nullptr;   ///< of tiles, between chunks

@@ -18,6 +18,8 @@ enum class Place : std::uint8_t {
 struct Blocking {
   /// bf16 operands are packed in pairs along the contracted axis, and a step of it takes two.
   bool pairs = false;
+  /// A register tile is one of the target's tile registers, or two by two of them.
+  bool tile_registers = false;
   std::int64_t steps = 0;  ///< of the contracted axis
   int tile = 1;            ///< rows of a register tile
   int width = 1;           ///< columns of one, of each product

@@ -118,6 +118,10 @@ class Hoister {
     for (Ex& operand : statement.operands) operand = rewrite(operand);
     for (loop::Address& address : statement.addresses) address.index = rewrite(address.index);
     if (statement.kind == StatementKind::loop) statement.extent = rewrite(statement.extent);
+    loop::TileProduct& tile = statement.tile;
+    for (Ex* e : {&tile.sums.index, &tile.left.index, &tile.right.index, &tile.steps}) {
+      *e = rewrite(*e);
+    }
     for (Statement* nested : statement.body) rewrite_statement(*nested);
   }
 

@@ -100,7 +100,8 @@ struct Precision {
   double accumulated;  ///< of the sums
 };
 
-void check(const Case& c, const Precision& precision, bool fused) {
+void check(const Case& c, const Precision& precision, bool fused,
+           const CompileOptions& options = {}) {
   SCOPED_TRACE(text(c) + " " + precision.name + (fused ? " fused" : ""));
   const auto size = [&](std::int64_t a, std::int64_t b) {
     return static_cast<std::size_t>(c.batch * a * b);
@@ -113,7 +114,8 @@ void check(const Case& c, const Precision& precision, bool fused) {
   test::Values inputs = {{"x", exact(test::random_values(size(c.m, c.k), 1))},
                          {"w", exact(test::random_values(size(c.k, c.n), 2))},
                          {"b", exact(test::random_values(size(c.m, c.n), 3))}};
-  const Compilation compilation = compile(test::parse(graph_text(c, precision.name, fused)));
+  const Compilation compilation =
+      compile(test::parse(graph_text(c, precision.name, fused)), options);
   const std::vector<double> actual = run(compilation, inputs, 1);
   EXPECT_EQ(actual, run(compilation, inputs, 2));
   EXPECT_EQ(actual, run(compilation, inputs, 5));
@@ -148,9 +150,9 @@ class Products : public testing::TestWithParam<int> {
   bool x_transposed() const { return (GetParam() & 1) != 0; }
   bool w_transposed() const { return (GetParam() & 2) != 0; }
   void check_all(const std::vector<std::array<std::int64_t, 4>>& shapes, const Precision& precision,
-                 bool fused) {
+                 bool fused, const CompileOptions& options = {}) {
     for (const auto& [batch, m, n, k] : shapes) {
-      check({batch, m, n, k, x_transposed(), w_transposed()}, precision, fused);
+      check({batch, m, n, k, x_transposed(), w_transposed()}, precision, fused, options);
     }
   }
 };
@@ -220,6 +222,73 @@ TEST_P(Products, OfSixteenBits) {
   for (const bool fused : {false, true}) {
     check_all(shapes, bf16, fused);
     check_all(shapes, f16, fused);
+  }
+}
+
+// Products that are laid out for tile registers, on whatever machine this is.
+TEST_P(Products, OfTiles) {
+  CompileOptions options;
+  options.target = host_target();
+  options.target->tile_products = true;
+  for (const bool fused : {false, true}) {
+    check_all({{1, 33, 45, 50},
+               {1, 16, 16, 32},
+               {2, 70, 65, 33},
+               {1, 13, 90, 128},
+               {1, 20, 40, 9001},
+               {1, 270, 260, 4200}},
+              bf16, fused, options);
+  }
+}
+
+std::size_t count(const std::string& text, const std::string& word) {
+  std::size_t found = 0;
+  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) {
+    ++found;
+  }
+  return found;
+}
+
+TEST(ProductTiles, StayInRegisters) {
+  CompileOptions options;
+  options.target = target_for("sapphirerapids");
+  options.keep_assembly = true;
+  for (const auto& [m, columns, tiles] :
+       {std::array<std::int64_t, 3>{128, 128, 4}, {50, 70, 4}, {16, 64, 2}, {100, 12, 2}}) {
+    const Case c{1, m, columns, 128, false, false};
+    const Compilation compilation = compile(test::parse(graph_text(c, "bf16", false)), options);
+    ASSERT_EQ(compilation.kernels.size(), 1U);
+    const std::string& assembly = compilation.kernels[0].assembly;
+    SCOPED_TRACE(text(c) + "\n" + assembly);
+    // Code for full strips and tiles, and for what is left of both, is made alike.
+    const std::size_t products = count(assembly, "tdpbf16ps") / static_cast<std::size_t>(tiles);
+    ASSERT_GE(products, 1U);
+    EXPECT_EQ(count(assembly, "tdpbf16ps"), products * static_cast<std::size_t>(tiles));
+    // Nothing is spilt: each operand is loaded and each sum is stored once.
+    EXPECT_EQ(count(assembly, "tilestored"), products * static_cast<std::size_t>(tiles));
+    EXPECT_EQ(count(assembly, "tileloadd"),
+              products * static_cast<std::size_t>(tiles == 4 ? 4 : 3));
+    EXPECT_GE(count(assembly, "ldtilecfg"), 1U);
+    EXPECT_GE(count(assembly, "tilerelease"), 1U);
+  }
+}
+
+TEST(Targets, AreKnownByName) {
+  EXPECT_TRUE(runs_here(host_target()));
+  EXPECT_TRUE(runs_here(target_for("x86-64")));
+  EXPECT_EQ(target_for("x86-64-v3").vector_bits, 256);
+  EXPECT_TRUE(target_for("sapphirerapids").tile_products);
+  EXPECT_FALSE(target_for("znver4").tile_products);
+  EXPECT_THROW(target_for("abacus"), Error);
+}
+
+TEST_P(Products, ForAnOlderProcessor) {
+  CompileOptions options;
+  options.target = target_for("x86-64-v3");
+  if (!runs_here(*options.target)) GTEST_SKIP() << "this machine has no AVX2";
+  for (const bool fused : {false, true}) {
+    check_all({{1, 65, 70, 33}, {1, 33, 45, 3001}}, f32, fused, options);
+    check_all({{1, 65, 70, 33}}, bf16, fused, options);
   }
 }
 

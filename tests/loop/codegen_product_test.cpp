@@ -105,16 +105,17 @@ TEST(Product, SumsOfLanesAreReadTogether) {
   }
 }
 
-TEST(Product, PairsOfSixteenBitNumbers) {
-  // Small whole numbers in both halves: every order of summation is exact.
-  const auto pairs = [](const loop::Buffer& buffer, std::int64_t i) {
-    const auto half = [](std::int64_t value) {
-      return std::bit_cast<std::uint32_t>(static_cast<float>(value)) >> 16;
-    };
-    if (buffer.dtype != DType::i32) return Number{0, static_cast<double>(i % 5)};
-    const std::uint32_t word = half(i % 7 - 3) | half(i % 11 - 5) << 16;
-    return Number{static_cast<std::int32_t>(word), 0};
+/// Small whole numbers in both halves: every order of summation is exact.
+Number pairs(const loop::Buffer& buffer, std::int64_t i) {
+  const auto half = [](std::int64_t value) {
+    return std::bit_cast<std::uint32_t>(static_cast<float>(value)) >> 16;
   };
+  if (buffer.dtype != DType::i32) return Number{0, static_cast<double>(i % 5)};
+  const std::uint32_t word = half(i % 7 - 3) | half(i % 11 - 5) << 16;
+  return Number{static_cast<std::int32_t>(word), 0};
+}
+
+TEST(Product, PairsOfSixteenBitNumbers) {
   for (const int width : {4, 16, 32}) {
     Kernel kernel;
     auto& arena = kernel.arena;
@@ -133,6 +134,55 @@ TEST(Product, PairsOfSixteenBitNumbers) {
     });
     expect_same(kernel, pairs);
   }
+}
+
+TEST(Product, Tiles) {
+  for (const int rows : {16, 32}) {
+    for (const int columns : {16, 32}) {
+      for (const bool accumulate : {false, true}) {
+        Kernel kernel;
+        auto& arena = kernel.arena;
+        const auto* a = kernel.argument("a", DType::i32, 2 * 32 * 50, false);
+        const auto* b = kernel.argument("b", DType::i32, 48 * 40, false);
+        const auto* y = kernel.argument("y", DType::f32, 2 * 32 * 35, true);
+        Builder builder(kernel);
+        builder.phase(2, [&](Ex block) {
+          loop::TileProduct product;
+          product.sums = {y, arena.mul(block, arena.integer(32L * 35)), 35};
+          product.left = {a, arena.mul(block, arena.integer(32L * 50)), 50};
+          product.right = {b, arena.integer(3), 40};
+          product.rows = rows;
+          product.columns = columns;
+          product.steps = arena.mul(arena.add(block, arena.integer(1)), arena.integer(16));
+          product.accumulate = accumulate;
+          builder.tile_product(product);
+          // Read again after it was written.
+          builder.store(y, arena.mul(block, arena.integer(32L * 35)),
+                        arena.load(y, arena.add(product.sums.index, arena.integer(1))));
+        });
+        expect_same(kernel, pairs);
+      }
+    }
+  }
+}
+
+TEST(Product, TilesAreChecked) {
+  Kernel kernel;
+  auto& arena = kernel.arena;
+  const auto* a = kernel.argument("a", DType::i32, 1024, false);
+  const auto* y = kernel.argument("y", DType::f32, 1024, true);
+  Builder builder(kernel);
+  builder.phase(1, [&](Ex) {
+    const auto make = [&](const loop::Buffer* sums, int rows, std::int64_t steps) {
+      const Ex zero = arena.integer(0);
+      return loop::TileProduct{{sums, zero, 32},    {a, zero, 16}, {a, zero, 16}, rows, 16,
+                               arena.integer(steps)};
+    };
+    EXPECT_NO_THROW(builder.tile_product(make(y, 32, 16)));
+    EXPECT_THROW(builder.tile_product(make(y, 12, 16)), std::logic_error);
+    EXPECT_THROW(builder.tile_product(make(y, 16, 8)), std::logic_error);
+    EXPECT_THROW(builder.tile_product(make(a, 16, 16)), std::logic_error);
+  });
 }
 
 }  // namespace

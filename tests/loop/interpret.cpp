@@ -239,6 +239,16 @@ Number Interpreter::evaluate_cast(Ex expr) {
   return {wrap(to, static_cast<std::uint64_t>(a.integer)), 0};
 }
 
+/// c + the products of both halves.
+static Number dot_pair(const Number& a, const Number& b, const Number& c) {
+  const auto half = [](const Number& pair, bool high) {
+    const auto word = static_cast<std::uint32_t>(pair.integer);
+    return static_cast<double>(std::bit_cast<float>(high ? word & 0xffff0000U : word << 16U));
+  };
+  return {0, rounded(Scalar::f32,
+                     c.real + half(a, false) * half(b, false) + half(a, true) * half(b, true))};
+}
+
 Number Interpreter::evaluate(Ex expr) {
   switch (expr->kind) {
     case ExprKind::constant:
@@ -265,16 +275,9 @@ Number Interpreter::evaluate(Ex expr) {
       return {0, static_cast<double>(std::fma(static_cast<float>(a), static_cast<float>(b),
                                               static_cast<float>(c)))};
     }
-    case ExprKind::dot_pair: {
-      const auto half = [&](int argument, bool high) {
-        const auto word = static_cast<std::uint32_t>(
-            evaluate(expr->arguments[static_cast<std::size_t>(argument)]).integer);
-        return static_cast<double>(std::bit_cast<float>(high ? word & 0xffff0000U : word << 16U));
-      };
-      const double sum = evaluate(expr->arguments[2]).real + half(0, false) * half(1, false) +
-                         half(0, true) * half(1, true);
-      return {0, rounded(Scalar::f32, sum)};
-    }
+    case ExprKind::dot_pair:
+      return dot_pair(evaluate(expr->arguments[0]), evaluate(expr->arguments[1]),
+                      evaluate(expr->arguments[2]));
     case ExprKind::cast:
       return evaluate_cast(expr);
   }
@@ -323,6 +326,25 @@ void Interpreter::statement(const loop::Statement& s) {
     }
     case StatementKind::prefetch:
       break;
+    case StatementKind::tile_product: {
+      const loop::TileProduct& t = s.tile;
+      const auto at = [&](const loop::MatrixView& view, std::int64_t row,
+                          std::int64_t column) -> Number& {
+        const std::int64_t index = evaluate(view.index).integer + row * view.stride + column;
+        return memory.at(view.buffer).at(static_cast<std::size_t>(index));
+      };
+      const std::int64_t steps = evaluate(t.steps).integer;
+      for (std::int64_t r = 0; r < t.rows; ++r) {
+        for (std::int64_t c = 0; c < t.columns; ++c) {
+          Number sum = t.accumulate ? at(t.sums, r, c) : Number{};
+          for (std::int64_t k = 0; k < steps; ++k) {
+            sum = dot_pair(at(t.left, r, k), at(t.right, k, c), sum);
+          }
+          at(t.sums, r, c) = sum;
+        }
+      }
+      break;
+    }
     case StatementKind::store: {
       if (s.predicate && evaluate(s.predicate).integer == 0) break;
       Number value = evaluate(s.value);

@@ -31,6 +31,7 @@ struct Settings {
   std::string filter;   ///< only cases whose name contains it
   std::string python;   ///< interpreter that has PyTorch, or ""
   std::string scripts;  ///< folder of the peers' scripts
+  std::string cpu;      ///< gemm: an older processor, for both sides; "": this machine's
 
   bool wants(const std::string& name) const { return name.find(filter) != std::string::npos; }
 };

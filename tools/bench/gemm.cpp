@@ -118,7 +118,7 @@ Shape with_batch(std::int64_t batch, std::int64_t rows, std::int64_t columns) {
 }
 
 /// weft's side: x and w (and bias) in State, the product to y.
-Executable make_weft(State& state, const Family& family, const Case& c, int threads) {
+Executable make_weft(State& state, const Family& family, const Case& c, const Settings& settings) {
   const Program program = trace(
       state,
       [&] {
@@ -138,7 +138,8 @@ Executable make_weft(State& state, const Family& family, const Case& c, int thre
       },
       "gemm");
   CompileOptions options;
-  options.threads = threads;
+  options.threads = settings.threads;
+  options.cpu = settings.cpu;
   return program.compile(options);
 }
 
@@ -159,6 +160,16 @@ Work rested(std::function<void(std::int64_t count)> work) {
 std::string peer_name() {
   const dnnl_version_t* version = dnnl_version();
   return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
+}
+
+/// Before the peer makes its first primitive.
+void limit_peer(const std::string& cpu) {
+  if (cpu.empty()) return;
+  const bool older = cpu == "x86-64-v3";
+  if (!older && cpu != "x86-64-v4") {
+    throw Error(fmt::format("--cpu {}: the peer knows x86-64-v3 and x86-64-v4 only", cpu));
+  }
+  dnnl::set_max_cpu_isa(older ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::avx512_core);
 }
 
 class Peer {
@@ -256,7 +267,7 @@ void check(const State& state, const Case& c, const Peer& peer) {
 double measure(const Settings& settings, const Report& report, const Family& family, const Case& c,
                const std::string& name) {
   State state;
-  Executable weft = make_weft(state, family, c, settings.threads);
+  Executable weft = make_weft(state, family, c, settings);
   weft.run(0, 1);
   std::vector<Work> works{rested([&](std::int64_t count) { weft.run(0, count); })};
   constexpr int turns = 11;
@@ -285,6 +296,9 @@ double measure(const Settings& settings, const Report& report, const Family& fam
 }  // namespace
 
 void gemm(const Settings& settings, const Report& report) {
+#ifdef WEFT_WITH_DNNL
+  limit_peer(settings.cpu);
+#endif
   for (const Family& family : families()) {
     double logarithms = 0;
     int count = 0;
