@@ -84,12 +84,12 @@ void Emitter::tiles_in_registers(const TileProduct& product) {
       carried[i]->addIncoming(sums[i], builder_.GetInsertBlock());
     }
   });
+  auto sum = sums.begin();
   for (int i = 0; i < down; ++i) {
     for (int j = 0; j < across; ++j) {
       builder_.CreateIntrinsic(
           llvm::Intrinsic::x86_tilestored64_internal, {},
-          {rows, bytes, place(product.sums, at(i), at(j)), stride_bytes(product.sums),
-           sums[static_cast<std::size_t>(i * across + j)]});
+          {rows, bytes, place(product.sums, at(i), at(j)), stride_bytes(product.sums), *sum++});
     }
   }
 }
