@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <ctime>
 #include <utility>
 
 namespace weft::bench {
@@ -28,6 +29,20 @@ std::int64_t count_for(const Work& work, double seconds) {
 }
 
 }  // namespace
+
+double processor_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+Work timed_by_processor(std::function<void(std::int64_t count)> work) {
+  return [work = std::move(work)](std::int64_t count) {
+    const double start = processor_seconds();
+    work(count);
+    return processor_seconds() - start;
+  };
+}
 
 Work timed(std::function<void(std::int64_t count)> work) {
   return [work = std::move(work)](std::int64_t count) {

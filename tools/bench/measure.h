@@ -20,6 +20,12 @@ using Work = std::function<double(std::int64_t count)>;
 /// Wraps a function into Work that a steady clock times.
 Work timed(std::function<void(std::int64_t count)> work);
 
+/// Seconds of all processors that this process has used.
+double processor_seconds();
+
+/// As timed(), by processor_seconds(): waiting for a processor does not count, spinning does.
+Work timed_by_processor(std::function<void(std::int64_t count)> work);
+
 /// Several ways of doing the same work, measured in turns, so that what else happens on the machine
 /// meets all of them alike. Each turn takes about `turn_seconds` (and at least one execution);
 /// there are `turns` of them for each, and a first that does not count.

@@ -9,7 +9,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <filesystem>
 #include <limits>
 #include <numeric>
@@ -102,17 +101,6 @@ std::vector<std::unique_ptr<PeerProcess>> start(const Settings& settings,
   }
   return peers;
 }
-
-namespace {
-
-/// Seconds of all processors that this process has used.
-double processor_seconds() {
-  timespec time{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-}  // namespace
 
 Turns take_turns(const Work& weft, std::vector<std::unique_ptr<PeerProcess>>& peers,
                  double seconds) {
