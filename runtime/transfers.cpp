@@ -73,13 +73,11 @@ FeederChannel::FeederChannel(const plan::Feeder& feeder, StagingAllocator alloca
   constexpr std::int64_t ring_bytes = std::int64_t{256} << 10;
   constexpr std::int64_t most_slots = 128;
   const std::int64_t slots = ring_bytes / std::max<std::int64_t>(bytes_, 1);
-  slots_.resize(static_cast<std::size_t>(std::clamp<std::int64_t>(slots, 2, most_slots)));
+  slots_ = std::clamp<std::int64_t>(slots, 2, most_slots);
 }
 
 void FeederChannel::start(std::int64_t first, std::int64_t last, bool synchronous) {
-  for (StagingMemory& memory : slots_) {
-    if (memory == nullptr) memory = allocate_(bytes_);
-  }
+  if (ring_ == nullptr) ring_ = allocate_(slots_ * align_up(bytes_));
   synchronous_ = synchronous;
   float_mode_ = FloatMode::current();
   filled_.store(first);
@@ -94,15 +92,14 @@ void FeederChannel::start(std::int64_t first, std::int64_t last, bool synchronou
 
 void FeederChannel::call_fill(std::int64_t iteration) {
   const TraceSpan span(track, "fill", "feeder", iteration);
-  fill(iteration, {slot(iteration).get(), static_cast<std::size_t>(bytes_)});
+  fill(iteration, {slot(iteration), static_cast<std::size_t>(bytes_)});
 }
 
 void FeederChannel::fill_all(std::int64_t first, std::int64_t last) noexcept {
   for (std::int64_t i = first; i < last; ++i) {
-    const auto slots = static_cast<std::int64_t>(slots_.size());
-    const auto room = [&] { return slots - (i - released_.load()); };
+    const auto room = [&] { return slots_ - (i - released_.load()); };
     // Once the ring is full, it is worth waking for when half of it is free.
-    if (room() < 1) signal_.wait([&] { return stopping_.load() || room() >= slots / 2; });
+    if (room() < 1) signal_.wait([&] { return stopping_.load() || room() >= slots_ / 2; });
     if (stopping_.load()) return;
     try {
       call_fill(i);
@@ -131,8 +128,7 @@ void FeederChannel::await(std::int64_t iteration) {
 void FeederChannel::release(std::int64_t iteration) {
   if (synchronous_) return;
   released_.store(iteration + 1);
-  const auto slots = static_cast<std::int64_t>(slots_.size());
-  if (filled_.load() - (iteration + 1) <= slots / 2) signal_.post();
+  if (filled_.load() - (iteration + 1) <= slots_ / 2) signal_.post();
 }
 
 void FeederChannel::stop() noexcept {

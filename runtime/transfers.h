@@ -71,21 +71,22 @@ class FeederChannel {
   /// Waits until the iteration's data are there; throws what fill() threw.
   void await(std::int64_t iteration);
   /// The awaited data; release() gives the buffer back.
-  const std::byte* staged(std::int64_t iteration) const { return slot(iteration).get(); }
+  const std::byte* staged(std::int64_t iteration) const { return slot(iteration); }
   void release(std::int64_t iteration);
   /// Ends filling, waiting for a fill() under way; what it throws now is of no consequence.
   void stop() noexcept;
 
  private:
-  const StagingMemory& slot(std::int64_t iteration) const {
-    return slots_[static_cast<std::size_t>(iteration) % slots_.size()];
+  std::byte* slot(std::int64_t iteration) const {
+    return ring_.get() + iteration % slots_ * align_up(bytes_);
   }
   void call_fill(std::int64_t iteration);
   void fill_all(std::int64_t first, std::int64_t last) noexcept;
 
   std::int64_t bytes_;
   StagingAllocator allocate_;
-  std::vector<StagingMemory> slots_;
+  StagingMemory ring_;
+  std::int64_t slots_ = 2;
   bool synchronous_ = false;
   unsigned int float_mode_ = 0;            ///< the caller's, for fill() on its thread
   std::atomic<std::int64_t> filled_{0};    ///< iterations below are filled
