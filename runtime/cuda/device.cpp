@@ -88,17 +88,26 @@ StagingMemory pinned_memory(const DeviceHandle& device, std::int64_t bytes) {
   return {std::move(shared), static_cast<std::byte*>(memory)};
 }
 
-Event::Event(const DeviceHandle& device) {
+Event::Event(const DeviceHandle& device, bool timed) {
   const Device::Scope scope(*device);
   CUevent event = nullptr;
-  device->driver().check(device->driver().EventCreate(&event, CU_EVENT_DISABLE_TIMING),
-                         "making an event");
+  const unsigned int flags = timed ? CU_EVENT_DEFAULT : CU_EVENT_DISABLE_TIMING;
+  device->driver().check(device->driver().EventCreate(&event, flags), "making an event");
   event_ = {device, event};
 }
 
 void Event::wait() const {
   const Device::Scope scope(*event_.device());
   event_.driver().check(event_.driver().EventSynchronize(event_.get()), "waiting for an event");
+}
+
+double Event::elapsed_seconds(const Event& from, const Event& to) {
+  const Device::Scope scope(*from.event_.device());
+  float milliseconds = 0;
+  const Driver& driver = from.event_.driver();
+  driver.check(driver.EventElapsedTime(&milliseconds, from.event_.get(), to.event_.get()),
+               "asking for the time between two events");
+  return static_cast<double>(milliseconds) * 1e-3;
 }
 
 Stream::Stream(const DeviceHandle& device) {
@@ -137,6 +146,14 @@ void Stream::download(std::span<std::byte> to, CUdeviceptr from) {
   stream_.driver().check(
       stream_.driver().MemcpyDtoHAsync(to.data(), from, to.size(), stream_.get()),
       "copying {} bytes from {}", to.size(), stream_.device()->name());
+}
+
+void Stream::copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) {
+  if (bytes == 0 || from == to) return;
+  const Device::Scope scope(*stream_.device());
+  stream_.driver().check(
+      stream_.driver().MemcpyDtoDAsync(to, from, static_cast<std::size_t>(bytes), stream_.get()),
+      "copying {} bytes on {}", bytes, stream_.device()->name());
 }
 
 void Stream::clear(CUdeviceptr to, std::int64_t bytes) {

@@ -117,8 +117,11 @@ StagingMemory pinned_memory(const DeviceHandle& device, std::int64_t bytes);
 /// Marks a place in a stream.
 class Event {
  public:
-  explicit Event(const DeviceHandle& device);
+  /// `timed`: elapsed_seconds() is to be asked of it, which makes marks take longer.
+  explicit Event(const DeviceHandle& device, bool timed = false);
   void wait() const;  ///< until the work before the latest mark is done; at once without a mark
+  /// Between the marks of two timed events, both reached.
+  static double elapsed_seconds(const Event& from, const Event& to);
 
  private:
   friend class Stream;
@@ -135,6 +138,7 @@ class Stream {
   void wait_for(const Event& event);  ///< before all that comes into the stream
   void upload(CUdeviceptr to, std::span<const std::byte> from);
   void download(std::span<std::byte> to, CUdeviceptr from);
+  void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes);  ///< within the device
   void clear(CUdeviceptr to, std::int64_t bytes);
   void wait() const;  ///< until all of it is done; throws Error where any of it failed
 

@@ -38,6 +38,7 @@ std::string version_text(int version);
   X(MemFreeHost, 2000)                \
   X(MemcpyHtoDAsync, 3020)            \
   X(MemcpyDtoHAsync, 3020)            \
+  X(MemcpyDtoDAsync, 3020)            \
   X(MemsetD8Async, 3020)              \
   X(StreamCreate, 2000)               \
   X(StreamDestroy, 4000)              \
@@ -46,6 +47,7 @@ std::string version_text(int version);
   X(EventCreate, 2000)                \
   X(EventRecord, 2000)                \
   X(EventSynchronize, 2000)           \
+  X(EventElapsedTime, 2000)           \
   X(EventDestroy, 4000)               \
   X(ModuleLoadDataEx, 2010)           \
   X(ModuleUnload, 2000)               \

@@ -33,18 +33,33 @@ class GraphExecutable {
   Owned<CUgraphExec, &Driver::GraphExecDestroy> graph_;
 };
 
-/// Builds a graph whose nodes run one after the other, but for branches that run beside each other.
-class GraphBuilder {
+/// Takes work that is done in the order in which it comes, but for branches beside each other.
+class Work {
+ public:
+  virtual ~Work() = default;
+
+  virtual void kernel(const KernelLaunch& kernel) = 0;
+  virtual void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) = 0;
+
+  /// What comes between begin_branch() and end_branches() is in the branch begun last; a branch
+  /// waits for what was before the first, and what comes after end_branches() for all of them.
+  virtual void begin_branch() = 0;
+  virtual void end_branches() = 0;
+
+  /// Around the launches of a plan's kernel, by its number.
+  virtual void begin_kernel(std::uint32_t) {}
+  virtual void end_kernel() {}
+};
+
+/// Makes a graph of the work.
+class GraphBuilder : public Work {
  public:
   explicit GraphBuilder(const DeviceHandle& device);
 
-  void kernel(const KernelLaunch& kernel);
-  void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes);
-
-  /// What is added between begin_branch() and end_branches() is in the branch begun last; a branch
-  /// waits for what was before the first, and what comes after end_branches() for all of them.
-  void begin_branch();
-  void end_branches();
+  void kernel(const KernelLaunch& kernel) override;
+  void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) override;
+  void begin_branch() override;
+  void end_branches() override;
 
   std::int64_t nodes() const { return nodes_; }
   /// Instantiates; uploads through `stream`, so that the first launch does not wait for it.

@@ -11,6 +11,7 @@
 #include "runtime/cuda/code.h"
 #include "runtime/cuda/memory.h"
 #include "runtime/cuda/program.h"
+#include "runtime/cuda/timer.h"
 
 namespace weft::runtime::cuda {
 namespace {
@@ -122,6 +123,7 @@ class CudaRunner : public Runner {
       memory_.take_states();
       start_transfers();
       run_all();
+      if (profiling_) timer_->collect();
     } catch (...) {
       transfers_.failure.set(std::current_exception());
     }
@@ -142,11 +144,12 @@ class CudaRunner : public Runner {
   void set_tracks(TraceTrack* run, std::vector<TraceTrack*>) override { track_ = run; }
 
   void set_profiling(bool on) override {
-    if (on) {
-      throw Error(fmt::format("plan \"{}\": kernels on a GPU cannot be profiled yet", plan_.name));
-    }
+    if (on && !profiling_) timer_.emplace(plan_, device_);
+    profiling_ = on;
   }
-  std::vector<KernelTime> profile() const override { return {}; }
+  std::vector<KernelTime> profile() const override {
+    return timer_ ? timer_->times() : Timer(plan_, device_).times();
+  }
 
  private:
   void start_transfers();
@@ -161,12 +164,12 @@ class CudaRunner : public Runner {
   /// Fetches what the segment's graph took for a receiver.
   void fetch(std::uint32_t receiver, std::int64_t number);
 
-  std::optional<GraphExecutable> build(const Segment& segment, const Variant& variant);
-  void add_steps(GraphBuilder& graph, const Segment& segment, const Variant& variant);
-  void add_step(GraphBuilder& graph, const plan::Step& step);
-  void add_kernel(GraphBuilder& graph, const plan::Step& step);
-  void add_index(GraphBuilder& graph, const Function& function, std::uint64_t first,
-                 std::uint64_t second);
+  void launch_graph(Segment& segment, const Variant& variant, std::int64_t number);
+  void add_steps(Work& work, const Segment& segment, const Variant& variant);
+  void add_iteration(Work& work, const Segment& segment, const Variant& variant);
+  void add_step(Work& work, const plan::Step& step);
+  void add_kernel(Work& work, const plan::Step& step);
+  void add_index(Work& work, const Function& function, std::uint64_t first, std::uint64_t second);
   CUdeviceptr counter(const Loop& loop) const {
     return counters_.address() + loop.counter * sizeof(std::int64_t);
   }
@@ -186,6 +189,8 @@ class CudaRunner : public Runner {
   std::deque<FeederLane> feeders_;
   std::deque<ReceiverLane> receivers_;
   TraceTrack* track_ = nullptr;
+  std::optional<Timer> timer_;  ///< since profiling was last turned on
+  bool profiling_ = false;
   // Of the run under way.
   std::int64_t from_ = 0;
   std::int64_t to_ = 0;
@@ -295,14 +300,11 @@ void CudaRunner::launch_segment(Segment& segment, std::int64_t number, std::int6
       main_.wait_for(*receivers_[receiver].emptied[slot]);
     }
   }
-  auto found = segment.graphs.find(variant);
-  if (found == segment.graphs.end()) {
-    const TraceSpan span(track_, "build a graph", "graph");
-    found = segment.graphs.emplace(variant, build(segment, variant)).first;
-  }
-  if (found->second) {
-    const TraceSpan span(track_, "launch a graph", "graph", number);
-    found->second->launch(main_, plan_.name);
+  if (profiling_) {
+    timer_->use(main_);
+    add_steps(*timer_, segment, variant);
+  } else {
+    launch_graph(segment, variant, number);
   }
   for (const std::uint32_t feeder : segment.feeders) {
     main_.mark(feeders_[feeder].consumed[FeederLane::slot(number)]);
@@ -310,6 +312,21 @@ void CudaRunner::launch_segment(Segment& segment, std::int64_t number, std::int6
   for (const std::uint32_t receiver : segment.receivers) {
     if (transfers_.receivers[receiver]->wants(number)) fetch(receiver, number);
   }
+}
+
+void CudaRunner::launch_graph(Segment& segment, const Variant& variant, std::int64_t number) {
+  auto found = segment.graphs.find(variant);
+  if (found == segment.graphs.end()) {
+    const TraceSpan span(track_, "build a graph", "graph");
+    GraphBuilder graph(device_);
+    add_steps(graph, segment, variant);
+    std::optional<GraphExecutable> built;
+    if (graph.nodes() > 0) built = graph.build(main_);
+    found = segment.graphs.emplace(variant, std::move(built)).first;
+  }
+  if (!found->second) return;
+  const TraceSpan span(track_, "launch a graph", "graph", number);
+  found->second->launch(main_, plan_.name);
 }
 
 void CudaRunner::fetch(std::uint32_t receiver, std::int64_t number) {
@@ -328,16 +345,13 @@ void CudaRunner::fetch(std::uint32_t receiver, std::int64_t number) {
   });
 }
 
-std::optional<GraphExecutable> CudaRunner::build(const Segment& segment, const Variant& variant) {
-  GraphBuilder graph(device_);
-  for (std::int64_t i = 0; i < variant[0]; ++i) add_steps(graph, segment, variant);
-  if (graph.nodes() == 0) return std::nullopt;
-  return graph.build(main_);
+void CudaRunner::add_steps(Work& work, const Segment& segment, const Variant& variant) {
+  for (std::int64_t i = 0; i < variant[0]; ++i) add_iteration(work, segment, variant);
 }
 
-void CudaRunner::add_steps(GraphBuilder& graph, const Segment& segment, const Variant& variant) {
+void CudaRunner::add_iteration(Work& work, const Segment& segment, const Variant& variant) {
   if (segment.counts != nullptr) {
-    add_index(graph, code_.next_index(), counter(*segment.counts),
+    add_index(work, code_.next_index(), counter(*segment.counts),
               memory_.addresses()[segment.counts->index]);
   }
   std::size_t feeders = 1;
@@ -346,43 +360,43 @@ void CudaRunner::add_steps(GraphBuilder& graph, const Segment& segment, const Va
     if (step->kind == plan::StepKind::feed) {
       const FeederLane& lane = feeders_[step->index];
       const auto slot = static_cast<std::size_t>(variant[feeders++] - 1);
-      graph.copy(lane.address(slot), memory_.addresses()[step->buffers[0]], lane.bytes);
+      work.copy(lane.address(slot), memory_.addresses()[step->buffers[0]], lane.bytes);
     } else if (step->kind == plan::StepKind::receive) {
       const std::int64_t choice = variant[receivers++];
       if (choice == 0) continue;
       const CUdeviceptr to = receivers_[step->index].address(static_cast<std::size_t>(choice - 1));
       const std::span<const std::int64_t> offsets = transfers_.receivers[step->index]->offsets();
       for (std::size_t i = 0; i < step->buffers.size(); ++i) {
-        graph.copy(memory_.addresses()[step->buffers[i]], to + static_cast<CUdeviceptr>(offsets[i]),
-                   plan_.buffers[step->buffers[i]].type.bytes());
+        work.copy(memory_.addresses()[step->buffers[i]], to + static_cast<CUdeviceptr>(offsets[i]),
+                  plan_.buffers[step->buffers[i]].type.bytes());
       }
     } else {
-      add_step(graph, *step);
+      add_step(work, *step);
     }
   }
 }
 
-void CudaRunner::add_step(GraphBuilder& graph, const plan::Step& step) {
+void CudaRunner::add_step(Work& work, const plan::Step& step) {
   switch (step.kind) {
     case plan::StepKind::launch:
-      return add_kernel(graph, step);
+      return add_kernel(work, step);
     case plan::StepKind::together:
       for (const plan::Step& part : step.body) {
-        graph.begin_branch();
-        add_kernel(graph, part);
+        work.begin_branch();
+        add_kernel(work, part);
       }
-      return graph.end_branches();
+      return work.end_branches();
     case plan::StepKind::copy:
-      return graph.copy(memory_.addresses()[step.buffers[0]], memory_.addresses()[step.buffers[1]],
-                        plan_.buffers[step.buffers[0]].type.bytes());
+      return work.copy(memory_.addresses()[step.buffers[0]], memory_.addresses()[step.buffers[1]],
+                       plan_.buffers[step.buffers[0]].type.bytes());
     case plan::StepKind::loop: {
       const bool reads_index = use_buffer(plan_, step.body, step.buffers[0]);
       for (std::int64_t i = 0; i < step.count; ++i) {
         if (reads_index) {
-          add_index(graph, code_.set_index(), memory_.addresses()[step.buffers[0]],
+          add_index(work, code_.set_index(), memory_.addresses()[step.buffers[0]],
                     static_cast<std::uint64_t>(i));
         }
-        for (const plan::Step& part : step.body) add_step(graph, part);
+        for (const plan::Step& part : step.body) add_step(work, part);
       }
       return;
     }
@@ -392,21 +406,23 @@ void CudaRunner::add_step(GraphBuilder& graph, const plan::Step& step) {
   }
 }
 
-void CudaRunner::add_kernel(GraphBuilder& graph, const plan::Step& step) {
+void CudaRunner::add_kernel(Work& work, const plan::Step& step) {
   std::vector<std::uint64_t> arguments;
   for (const std::uint32_t buffer : step.buffers) {
     arguments.push_back(memory_.addresses()[buffer]);
   }
+  work.begin_kernel(step.index);
   for (const PlanCode::Phase& phase : code_.phases(step.index)) {
     if (phase.grid == 0) continue;
-    graph.kernel({&phase.function, phase.grid, phase.threads, phase.shared_bytes, arguments});
+    work.kernel({&phase.function, phase.grid, phase.threads, phase.shared_bytes, arguments});
   }
+  work.end_kernel();
 }
 
-void CudaRunner::add_index(GraphBuilder& graph, const Function& function, std::uint64_t first,
+void CudaRunner::add_index(Work& work, const Function& function, std::uint64_t first,
                            std::uint64_t second) {
   const std::array<std::uint64_t, 2> arguments = {first, second};
-  graph.kernel({&function, 1, 1, 0, arguments});
+  work.kernel({&function, 1, 1, 0, arguments});
 }
 
 }  // namespace

@@ -160,11 +160,13 @@ struct Nest {
   GpuPlan b;
   State state;
   std::uint32_t note = 0;
-  std::uint32_t list_buffer = 0;
+  std::uint32_t index_buffer = 0;
+  std::uint32_t copy_buffer = 0;
   explicit Nest(std::int64_t inner_count = 3) {
     const Type type{DType::i64, {10000}};
     const auto outer = b.arena(i64_scalar);
-    const auto inner = b.arena(i64_scalar);
+    const auto inner = index_buffer = b.arena(i64_scalar);
+    copy_buffer = b.arena(i64_scalar);
     const auto list = b.state("list", type);
     const auto after = b.state("after", i64_scalar);
     note = b.kernel("note", {changes(type.bytes()), reads(8), reads(8)}, note_indices);
@@ -401,12 +403,30 @@ TEST_F(CudaExecutable, KernelsThatTheDeviceDoesNotTake) {
             "plan \"test\": copies i64[16] from offset 0 to 64: they overlap");
 }
 
-TEST_F(CudaExecutable, ProfilesNotYet) {
-  Executable executable = Sum().b.executable();
-  EXPECT_EQ(error_of([&] { executable.set_profiling(true); }),
-            "plan \"test\": kernels on a GPU cannot be profiled yet");
+TEST_F(CudaExecutable, ProfilesKernels) {
+  Nest nest(700);
+  nest.b.plan.kernels[nest.note].phases.push_back(nest.b.plan.kernels[nest.note].phases[0]);
+  nest.b.plan.steps.push_back(copy(nest.index_buffer, nest.copy_buffer));
+  Executable executable = nest.b.executable();
+  executable.bind(nest.state);
+  ASSERT_EQ(executable.profile().size(), 2U);
+  EXPECT_EQ(executable.profile()[0].launches, 0);
+  executable.set_profiling(true);
+  executable.run();
   executable.set_profiling(false);
-  EXPECT_TRUE(executable.profile().empty());
+  const std::vector<KernelTime> times = executable.profile();
+  EXPECT_EQ(times[0].kernel, "note");
+  EXPECT_EQ(times[0].launches, 2800);
+  EXPECT_NEAR(times[0].seconds, 5.6, 1e-5);
+  EXPECT_EQ(times[1].launches, 2);
+  EXPECT_NEAR(times[1].seconds, 0.002, 1e-8);
+  const std::vector<std::int64_t> profiled = nest.list();
+  nest.state.data<std::int64_t>("list")[0] = 0;
+  executable.run();
+  EXPECT_EQ(nest.list(), profiled);
+  EXPECT_EQ(executable.profile()[0].launches, 2800);
+  executable.set_profiling(true);
+  EXPECT_EQ(executable.profile()[0].launches, 0);
 }
 
 TEST_F(CudaExecutable, Traces) {

@@ -26,6 +26,7 @@ CUresult MemHostAlloc(void** address, std::size_t bytes, unsigned int flags);
 CUresult MemFreeHost(void* address);
 CUresult MemcpyHtoDAsync(CUdeviceptr to, const void* from, std::size_t bytes, CUstream stream);
 CUresult MemcpyDtoHAsync(void* to, CUdeviceptr from, std::size_t bytes, CUstream stream);
+CUresult MemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUstream stream);
 CUresult MemsetD8Async(CUdeviceptr to, unsigned char value, std::size_t bytes, CUstream stream);
 CUresult StreamCreate(CUstream* stream, unsigned int flags);
 CUresult StreamDestroy(CUstream stream);
@@ -34,6 +35,7 @@ CUresult StreamWaitEvent(CUstream stream, CUevent event, unsigned int flags);
 CUresult EventCreate(CUevent* event, unsigned int flags);
 CUresult EventRecord(CUevent event, CUstream stream);
 CUresult EventSynchronize(CUevent event);
+CUresult EventElapsedTime(float* milliseconds, CUevent from, CUevent to);
 CUresult EventDestroy(CUevent event);
 CUresult ModuleLoadDataEx(CUmodule* module, const void* image, unsigned int count,
                           CUjit_option* options, void** values);

@@ -83,6 +83,7 @@ void Machine::run(const Work& work, const std::string& what) {
     std::memcpy(reinterpret_cast<void*>(work.to), reinterpret_cast<const void*>(work.from),
                 static_cast<std::size_t>(work.bytes));
   } else if (work.kind == Work::Kind::kernel) {
+    ++launches;
     work.function->kernel->function(work.call);
   }
 }
@@ -129,6 +130,7 @@ void Machine::execute(const std::shared_ptr<Operation>& operation) {
     if (next->waits_for) execute(next->waits_for);
     if (next->execute) next->execute();
     next->done = true;
+    next->launches_before = launches;
   }
 }
 

@@ -56,6 +56,7 @@ struct Operation {
   std::shared_ptr<Operation> waits_for;  ///< of an event
   StreamState* stream = nullptr;
   bool done = false;
+  std::int64_t launches_before = 0;  ///< when it was done
 };
 
 struct StreamState {
@@ -65,6 +66,7 @@ struct StreamState {
 };
 
 struct Event {
+  bool timed = false;
   std::shared_ptr<Operation> operation;
   Clock clock;
 };
@@ -135,6 +137,7 @@ class Machine {
   std::map<CUgraphExec, std::shared_ptr<GraphExecution>> executions;
   Clock host;
   int streams_made = 0;
+  std::int64_t launches = 0;  ///< of kernels that have run: the time
 
   void violation(std::string text) { violations.push_back(std::move(text)); }
   std::int64_t used_bytes() const;

@@ -241,6 +241,22 @@ CUresult MemcpyDtoHAsync(void* to, CUdeviceptr from, std::size_t bytes, CUstream
   return CUDA_SUCCESS;
 }
 
+CUresult MemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUstream stream) {
+  auto* on = find(machine().streams, stream, "cuMemcpyDtoDAsync");
+  if (on == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  Work work;
+  work.kind = Work::Kind::copy;
+  work.from = from;
+  work.to = to;
+  work.bytes = static_cast<std::int64_t>(bytes);
+  Operation operation;
+  operation.what = "cuMemcpyDtoDAsync";
+  operation.ranges = machine().ranges(work, operation.what);
+  operation.execute = [work, what = operation.what] { machine().run(work, what); };
+  machine().enqueue(**on, std::move(operation));
+  return CUDA_SUCCESS;
+}
+
 CUresult MemsetD8Async(CUdeviceptr to, unsigned char value, std::size_t bytes, CUstream stream) {
   const std::string what = "cuMemsetD8Async";
   auto* on = find(machine().streams, stream, what.c_str());
@@ -298,8 +314,9 @@ CUresult StreamWaitEvent(CUstream stream, CUevent event, unsigned int) {
   return CUDA_SUCCESS;
 }
 
-CUresult EventCreate(CUevent* event, unsigned int) {
+CUresult EventCreate(CUevent* event, unsigned int flags) {
   auto made = std::make_unique<Event>();
+  made->timed = (flags & CU_EVENT_DISABLE_TIMING) == 0;
   *event = reinterpret_cast<CUevent>(made.get());
   machine().events[*event] = std::move(made);
   return CUDA_SUCCESS;
@@ -322,6 +339,21 @@ CUresult EventSynchronize(CUevent event) {
   if ((*found)->operation == nullptr) return CUDA_SUCCESS;
   machine().execute((*found)->operation);
   join(machine().host, (*found)->clock);
+  return CUDA_SUCCESS;
+}
+
+CUresult EventElapsedTime(float* milliseconds, CUevent from, CUevent to) {
+  auto* begin = find(machine().events, from, "cuEventElapsedTime");
+  auto* end = find(machine().events, to, "cuEventElapsedTime");
+  if (begin == nullptr || end == nullptr || !(*begin)->timed || !(*end)->timed) {
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
+  for (const auto* event : {begin, end}) {
+    if ((*event)->operation == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+    if (!(*event)->operation->done) return CUDA_ERROR_NOT_READY;
+  }
+  *milliseconds =
+      static_cast<float>((*end)->operation->launches_before - (*begin)->operation->launches_before);
   return CUDA_SUCCESS;
 }
 

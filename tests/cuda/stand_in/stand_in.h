@@ -14,7 +14,7 @@
 /// Work runs as late as it may: when something waits for it, in the order of its dependences and in
 /// no other (of nodes that may run in any order, the last added first). Whether two accesses to the
 /// same memory are ordered by streams, events and a graph's edges is checked as they are enqueued.
-/// The host's threads count as one.
+/// The host's threads count as one. A kernel takes a millisecond, nothing else takes time.
 namespace weft::stand_in {
 
 struct Settings {
