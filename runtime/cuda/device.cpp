@@ -88,10 +88,11 @@ StagingMemory pinned_memory(const DeviceHandle& device, std::int64_t bytes) {
   return {std::move(shared), static_cast<std::byte*>(memory)};
 }
 
-Event::Event(const DeviceHandle& device, bool timed) {
+Event::Event(const DeviceHandle& device, Kind kind) {
   const Device::Scope scope(*device);
   CUevent event = nullptr;
-  const unsigned int flags = timed ? CU_EVENT_DEFAULT : CU_EVENT_DISABLE_TIMING;
+  unsigned int flags = kind == Kind::timed ? CU_EVENT_DEFAULT : CU_EVENT_DISABLE_TIMING;
+  if (kind == Kind::patient) flags |= CU_EVENT_BLOCKING_SYNC;
   device->driver().check(device->driver().EventCreate(&event, flags), "making an event");
   event_ = {device, event};
 }

@@ -117,8 +117,12 @@ StagingMemory pinned_memory(const DeviceHandle& device, std::int64_t bytes);
 /// Marks a place in a stream.
 class Event {
  public:
-  /// `timed`: elapsed_seconds() is to be asked of it, which makes marks take longer.
-  explicit Event(const DeviceHandle& device, bool timed = false);
+  enum class Kind : std::uint8_t {
+    quick,    ///< who waits for it keeps looking
+    patient,  ///< who waits for it sleeps
+    timed     ///< elapsed_seconds() is to be asked of it, which makes marks take longer
+  };
+  explicit Event(const DeviceHandle& device, Kind kind = Kind::quick);
   void wait() const;  ///< until the work before the latest mark is done; at once without a mark
   /// Between the marks of two timed events, both reached.
   static double elapsed_seconds(const Event& from, const Event& to);

@@ -65,8 +65,9 @@ struct ReceiverLane {
         memory(device, static_cast<std::int64_t>(slots) * bytes,
                fmt::format("receiver \"{}\" of plan \"{}\"", receiver.name, plan.name)),
         taken(device) {
-    // Waiting ones, the one with the callback, and the one being made.
-    for (int i = 0; i < queue + 2; ++i) copied.emplace_back(device);
+    // Waiting ones, the one with the callback, and the one being made. The callback's thread has
+    // nothing else to do, and others may want its core.
+    for (int i = 0; i < queue + 2; ++i) copied.emplace_back(device, Event::Kind::patient);
   }
   std::size_t slot(std::int64_t number) const {
     return static_cast<std::size_t>(number / every) % slots;

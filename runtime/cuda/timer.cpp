@@ -21,7 +21,8 @@ void Timer::copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) {
 void Timer::begin_kernel(std::uint32_t kernel) {
   if (used_ == most_measurements) collect();
   if (used_ == measurements_.size()) {
-    measurements_.push_back({Event(device_, true), Event(device_, true), 0});
+    measurements_.push_back(
+        {Event(device_, Event::Kind::timed), Event(device_, Event::Kind::timed), 0});
   }
   measurements_[used_].kernel = kernel;
   stream_->mark(measurements_[used_].begin);
