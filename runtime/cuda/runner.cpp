@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstdlib>
 #include <deque>
 #include <optional>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "runtime/cuda/code.h"
 #include "runtime/cuda/memory.h"
 #include "runtime/cuda/program.h"
+#include "runtime/cuda/single_step.h"
 #include "runtime/cuda/timer.h"
 
 namespace weft::runtime::cuda {
@@ -101,6 +103,9 @@ class CudaRunner : public Runner {
       receivers_.emplace_back(plan, plan.receivers[i], *transfers_.receivers[i], options.queue,
                               device_);
     }
+    if (const char* check = std::getenv("WEFT_CUDA_CHECK"); check != nullptr && *check == '1') {
+      single_step_.emplace(plan_, device_, main_);
+    }
   }
 
   Transfers& transfers() override { return transfers_; }
@@ -190,7 +195,8 @@ class CudaRunner : public Runner {
   std::deque<FeederLane> feeders_;
   std::deque<ReceiverLane> receivers_;
   TraceTrack* track_ = nullptr;
-  std::optional<Timer> timer_;  ///< since profiling was last turned on
+  std::optional<SingleStep> single_step_;  ///< where WEFT_CUDA_CHECK asks for it
+  std::optional<Timer> timer_;             ///< since profiling was last turned on
   bool profiling_ = false;
   // Of the run under way.
   std::int64_t from_ = 0;
@@ -304,6 +310,8 @@ void CudaRunner::launch_segment(Segment& segment, std::int64_t number, std::int6
   if (profiling_) {
     timer_->use(main_);
     add_steps(*timer_, segment, variant);
+  } else if (single_step_) {
+    add_steps(*single_step_, segment, variant);
   } else {
     launch_graph(segment, variant, number);
   }

@@ -429,6 +429,23 @@ TEST_F(CudaExecutable, ProfilesKernels) {
   EXPECT_EQ(executable.profile()[0].launches, 0);
 }
 
+TEST_F(CudaExecutable, AFailureHasTheKernelsNameWhereItIsAskedFor) {
+  Nest nest;
+  ASSERT_EQ(setenv("WEFT_CUDA_CHECK", "1", 1), 0);
+  Executable executable = nest.b.executable();
+  ASSERT_EQ(unsetenv("WEFT_CUDA_CHECK"), 0);
+  executable.bind(nest.state);
+  executable.run();
+  EXPECT_EQ(nest.list().size(), 12U);
+  EXPECT_EQ(stand_in::calls("cuGraphLaunch"), 0);
+  // Two states are uploaded; then come "increment", the outer index, the inner, and "note".
+  nest.state.set_values("after", std::vector<double>{0});
+  stand_in::fail("cuStreamSynchronize", 6, CUDA_ERROR_ILLEGAL_ADDRESS);
+  EXPECT_EQ(error_of([&] { executable.run(); }),
+            "plan \"test\": kernel note, phase note, of 1 blocks of 32 threads: CUDA: waiting for "
+            "the work of Stand-in: CUDA_ERROR_ILLEGAL_ADDRESS");
+}
+
 TEST_F(CudaExecutable, Traces) {
   Nest nest;
   Executable executable = nest.b.executable();

@@ -1,0 +1,27 @@
+#include "runtime/cuda/single_step.h"
+
+#include "compiler/ir/error.h"
+
+namespace weft::runtime::cuda {
+
+SingleStep::SingleStep(const plan::Plan& plan, const DeviceHandle& device, Stream& stream)
+    : plan_(plan), device_(device), stream_(stream) {}
+
+void SingleStep::kernel(const KernelLaunch& kernel) {
+  try {
+    launch(*device_, stream_, kernel);
+    stream_.wait();
+  } catch (const Error& error) {
+    if (kernel_ == nullptr) throw;
+    throw Error(fmt::format("plan \"{}\": kernel {}, phase {}, of {} blocks of {} threads: {}",
+                            plan_.name, kernel_->name, kernel.function->name, kernel.grid,
+                            kernel.threads, error.what()));
+  }
+}
+
+void SingleStep::copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) {
+  stream_.copy(from, to, bytes);
+  stream_.wait();
+}
+
+}  // namespace weft::runtime::cuda
