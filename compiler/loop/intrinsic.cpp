@@ -40,14 +40,15 @@ std::vector<Intrinsic> make_rows() {
   // A value of another lane: operands (value, which).
   struct Shuffle {
     std::string_view f32_name, i32_name, ptx;
+    Meaning meaning;
   };
   for (const Shuffle& shuffle : {
            Shuffle{"shuffle_xor.f32", "shuffle_xor.i32",
-                   "shfl.sync.bfly.b32 $0, $1, $2, 0x1f, 0xffffffff;"},
+                   "shfl.sync.bfly.b32 $0, $1, $2, 0x1f, 0xffffffff;", meaning::shuffle_xor},
            Shuffle{"shuffle_down.f32", "shuffle_down.i32",
-                   "shfl.sync.down.b32 $0, $1, $2, 0x1f, 0xffffffff;"},
+                   "shfl.sync.down.b32 $0, $1, $2, 0x1f, 0xffffffff;", meaning::shuffle_down},
            Shuffle{"shuffle_index.f32", "shuffle_index.i32",
-                   "shfl.sync.idx.b32 $0, $1, $2, 0x1f, 0xffffffff;"},
+                   "shfl.sync.idx.b32 $0, $1, $2, 0x1f, 0xffffffff;", meaning::shuffle_index},
        }) {
     row({.name = shuffle.f32_name,
          .operands = {f32, i32},
@@ -55,6 +56,7 @@ std::vector<Intrinsic> make_rows() {
          .addresses = no_addresses,
          .whole_warp = true,
          .capability = 70,
+         .meaning = shuffle.meaning,
          .ptx = shuffle.ptx});
     row({.name = shuffle.i32_name,
          .operands = {i32, i32},
@@ -62,6 +64,7 @@ std::vector<Intrinsic> make_rows() {
          .addresses = no_addresses,
          .whole_warp = true,
          .capability = 70,
+         .meaning = shuffle.meaning,
          .ptx = shuffle.ptx});
   }
 
@@ -72,6 +75,7 @@ std::vector<Intrinsic> make_rows() {
        .addresses = no_addresses,
        .whole_warp = true,
        .capability = 70,
+       .meaning = meaning::ballot,
        .ptx = "{ .reg .pred p; setp.ne.b32 p, $1, 0; "
               "vote.sync.ballot.b32 $0, p, 0xffffffff; }"});
   row({.name = "any",
@@ -80,6 +84,7 @@ std::vector<Intrinsic> make_rows() {
        .addresses = no_addresses,
        .whole_warp = true,
        .capability = 70,
+       .meaning = meaning::any,
        .ptx = "{ .reg .pred p, q; setp.ne.b32 p, $1, 0; "
               "vote.sync.any.pred q, p, 0xffffffff; selp.b32 $0, 1, 0, q; }"});
   row({.name = "all",
@@ -88,20 +93,27 @@ std::vector<Intrinsic> make_rows() {
        .addresses = no_addresses,
        .whole_warp = true,
        .capability = 70,
+       .meaning = meaning::all,
        .ptx = "{ .reg .pred p, q; setp.ne.b32 p, $1, 0; "
               "vote.sync.all.pred q, p, 0xffffffff; selp.b32 $0, 1, 0, q; }"});
 
   // Over all lanes' values; sums wrap.
   struct Reduction {
     std::string_view name, ptx;
+    Meaning meaning;
   };
   for (const Reduction& reduction : {
-           Reduction{"reduce_add.i32", "redux.sync.add.s32 $0, $1, 0xffffffff;"},
-           Reduction{"reduce_min.i32", "redux.sync.min.s32 $0, $1, 0xffffffff;"},
-           Reduction{"reduce_max.i32", "redux.sync.max.s32 $0, $1, 0xffffffff;"},
-           Reduction{"reduce_and.i32", "redux.sync.and.b32 $0, $1, 0xffffffff;"},
-           Reduction{"reduce_or.i32", "redux.sync.or.b32 $0, $1, 0xffffffff;"},
-           Reduction{"reduce_xor.i32", "redux.sync.xor.b32 $0, $1, 0xffffffff;"},
+           Reduction{"reduce_add.i32", "redux.sync.add.s32 $0, $1, 0xffffffff;",
+                     meaning::reduce_add},
+           Reduction{"reduce_min.i32", "redux.sync.min.s32 $0, $1, 0xffffffff;",
+                     meaning::reduce_min},
+           Reduction{"reduce_max.i32", "redux.sync.max.s32 $0, $1, 0xffffffff;",
+                     meaning::reduce_max},
+           Reduction{"reduce_and.i32", "redux.sync.and.b32 $0, $1, 0xffffffff;",
+                     meaning::reduce_and},
+           Reduction{"reduce_or.i32", "redux.sync.or.b32 $0, $1, 0xffffffff;", meaning::reduce_or},
+           Reduction{"reduce_xor.i32", "redux.sync.xor.b32 $0, $1, 0xffffffff;",
+                     meaning::reduce_xor},
        }) {
     row({.name = reduction.name,
          .operands = {i32},
@@ -109,6 +121,7 @@ std::vector<Intrinsic> make_rows() {
          .addresses = no_addresses,
          .whole_warp = true,
          .capability = 80,
+         .meaning = reduction.meaning,
          .ptx = reduction.ptx});
   }
 
@@ -116,18 +129,20 @@ std::vector<Intrinsic> make_rows() {
   struct Load {
     std::string_view name, ptx;
     std::size_t matrices;
+    bool transposed;
   };
   for (const Load& load : {
-           Load{"load_matrix.x1", "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {$0}, [$1];", 1},
-           Load{"load_matrix.x2", "ldmatrix.sync.aligned.m8n8.x2.shared.b16 {$0, $1}, [$2];", 2},
+           Load{"load_matrix.x1", "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {$0}, [$1];", 1, false},
+           Load{"load_matrix.x2", "ldmatrix.sync.aligned.m8n8.x2.shared.b16 {$0, $1}, [$2];", 2,
+                false},
            Load{"load_matrix.x4",
-                "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];", 4},
+                "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];", 4, false},
            Load{"load_matrix.x1.transposed",
-                "ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {$0}, [$1];", 1},
+                "ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {$0}, [$1];", 1, true},
            Load{"load_matrix.x2.transposed",
-                "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {$0, $1}, [$2];", 2},
+                "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {$0, $1}, [$2];", 2, true},
            Load{"load_matrix.x4.transposed",
-                "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {$0, $1, $2, $3}, [$4];", 4},
+                "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {$0, $1, $2, $3}, [$4];", 4, true},
        }) {
     row({.name = load.name,
          .operands = no_operands,
@@ -135,23 +150,28 @@ std::vector<Intrinsic> make_rows() {
          .addresses = matrix_row,
          .whole_warp = true,
          .capability = 75,
+         .meaning = load.transposed ? meaning::load_matrix_transposed : meaning::load_matrix,
          .ptx = load.ptx});
   }
 
   // D = A B + C: operands A, B, C, results D.
   struct Product {
     std::string_view name, ptx;
+    Meaning meaning;
   };
   for (const Product& product : {
            Product{"mma.m16n8k16.f16",
                    "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {$0, $1, $2, $3}, "
-                   "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"},
+                   "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};",
+                   meaning::mma_f16},
            Product{"mma.m16n8k16.bf16",
                    "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {$0, $1, $2, $3}, "
-                   "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"},
+                   "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};",
+                   meaning::mma_bf16},
            Product{"mma.m16n8k8.tf32",
                    "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0, $1, $2, $3}, "
-                   "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"},
+                   "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};",
+                   meaning::mma_tf32},
        }) {
     row({.name = product.name,
          .operands = fragments(4, 2, 4),
@@ -159,6 +179,7 @@ std::vector<Intrinsic> make_rows() {
          .addresses = no_addresses,
          .whole_warp = true,
          .capability = 80,
+         .meaning = product.meaning,
          .ptx = product.ptx});
   }
   // f32 to the nearest tf32, ties away from zero; the product itself ignores the lowest 13 bits.
@@ -167,6 +188,7 @@ std::vector<Intrinsic> make_rows() {
        .results = {Scalar::i32},
        .addresses = no_addresses,
        .capability = 80,
+       .meaning = meaning::round_tf32,
        .ptx = "cvt.rna.tf32.f32 $0, $1;"});
   // Two f32 to nearest even: the first operand in the lower half.
   row({.name = "pack.f16",
@@ -174,12 +196,14 @@ std::vector<Intrinsic> make_rows() {
        .results = {Scalar::i32},
        .addresses = no_addresses,
        .capability = 80,
+       .meaning = meaning::pack_f16,
        .ptx = "cvt.rn.f16x2.f32 $0, $2, $1;"});
   row({.name = "pack.bf16",
        .operands = {f32, f32},
        .results = {Scalar::i32},
        .addresses = no_addresses,
        .capability = 80,
+       .meaning = meaning::pack_bf16,
        .ptx = "cvt.rn.bf16x2.f32 $0, $2, $1;"});
 
   // From global to shared memory, behind the thread's back: there once the group that it was
@@ -191,6 +215,7 @@ std::vector<Intrinsic> make_rows() {
        .addresses = copy(4),
        .ordered = true,
        .capability = 80,
+       .meaning = meaning::copy_async,
        .ptx = "{ .reg .pred p; .reg .b32 n; setp.ne.b32 p, $0, 0; selp.b32 n, 4, 0, p; "
               "cp.async.ca.shared.global [$1], [$2], 4, n; }"});
   row({.name = "copy_async.8",
@@ -199,6 +224,7 @@ std::vector<Intrinsic> make_rows() {
        .addresses = copy(8),
        .ordered = true,
        .capability = 80,
+       .meaning = meaning::copy_async,
        .ptx = "{ .reg .pred p; .reg .b32 n; setp.ne.b32 p, $0, 0; selp.b32 n, 8, 0, p; "
               "cp.async.ca.shared.global [$1], [$2], 8, n; }"});
   row({.name = "copy_async.16",
@@ -207,6 +233,7 @@ std::vector<Intrinsic> make_rows() {
        .addresses = copy(16),
        .ordered = true,
        .capability = 80,
+       .meaning = meaning::copy_async,
        .ptx = "{ .reg .pred p; .reg .b32 n; setp.ne.b32 p, $0, 0; selp.b32 n, 16, 0, p; "
               "cp.async.cg.shared.global [$1], [$2], 16, n; }"});
   row({.name = "copy_commit",
@@ -215,6 +242,7 @@ std::vector<Intrinsic> make_rows() {
        .addresses = no_addresses,
        .ordered = true,
        .capability = 80,
+       .meaning = meaning::copy_commit,
        .ptx = "cp.async.commit_group;"});
   // Until at most that many of the thread's latest groups are under way.
   row({.name = "copy_wait",
@@ -223,6 +251,7 @@ std::vector<Intrinsic> make_rows() {
        .addresses = no_addresses,
        .ordered = true,
        .capability = 80,
+       .meaning = meaning::copy_wait,
        .ptx = "cp.async.wait_group $0;"});
 
   row({.name = "atomic_add.global.f32",
@@ -231,6 +260,7 @@ std::vector<Intrinsic> make_rows() {
        .addresses = {{Space::argument, Access::update, 4, 4, DType::f32}},
        .ordered = true,
        .capability = 70,
+       .meaning = meaning::atomic_add,
        .ptx = "red.relaxed.gpu.global.add.f32 [$1], $0;"});
   row({.name = "atomic_add.shared.f32",
        .operands = {f32},
@@ -238,27 +268,32 @@ std::vector<Intrinsic> make_rows() {
        .addresses = {{Space::shared, Access::update, 4, 4, DType::f32}},
        .ordered = true,
        .capability = 70,
+       .meaning = meaning::atomic_add,
        .ptx = "red.relaxed.cta.shared.add.f32 [$1], $0;"});
 
   // One instruction each. Denormal operands and results are zero but for the hyperbolic tangent.
+  // Errors: exp2 2 ulp; log2 2^-22 in [1/2, 2], 2 ulp elsewhere; reciprocal 1 ulp; rsqrt 2 ulp;
+  // tanh 2^-11 relative; sin and cos 2^-20.5 within [-pi, pi], and growing outside.
   struct Function {
     std::string_view name, ptx;
     int capability;
+    Meaning meaning;
   };
   for (const Function& function : {
-           Function{"fast_exp2", "ex2.approx.ftz.f32 $0, $1;", 70},
-           Function{"fast_log2", "lg2.approx.ftz.f32 $0, $1;", 70},
-           Function{"fast_reciprocal", "rcp.approx.ftz.f32 $0, $1;", 70},
-           Function{"fast_rsqrt", "rsqrt.approx.ftz.f32 $0, $1;", 70},
-           Function{"fast_tanh", "tanh.approx.f32 $0, $1;", 75},
-           Function{"fast_sin", "sin.approx.ftz.f32 $0, $1;", 70},
-           Function{"fast_cos", "cos.approx.ftz.f32 $0, $1;", 70},
+           Function{"fast_exp2", "ex2.approx.ftz.f32 $0, $1;", 70, meaning::exp2},
+           Function{"fast_log2", "lg2.approx.ftz.f32 $0, $1;", 70, meaning::log2},
+           Function{"fast_reciprocal", "rcp.approx.ftz.f32 $0, $1;", 70, meaning::reciprocal},
+           Function{"fast_rsqrt", "rsqrt.approx.ftz.f32 $0, $1;", 70, meaning::rsqrt},
+           Function{"fast_tanh", "tanh.approx.f32 $0, $1;", 75, meaning::tanh},
+           Function{"fast_sin", "sin.approx.ftz.f32 $0, $1;", 70, meaning::sin},
+           Function{"fast_cos", "cos.approx.ftz.f32 $0, $1;", 70, meaning::cos},
        }) {
     row({.name = function.name,
          .operands = {f32},
          .results = {Scalar::f32},
          .addresses = no_addresses,
          .capability = function.capability,
+         .meaning = function.meaning,
          .ptx = function.ptx});
   }
   return rows;

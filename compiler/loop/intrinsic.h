@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compiler/loop/expr.h"
+#include "compiler/loop/intrinsic_meaning.h"
 
 /// What only a GPU can do, as rows of one table. A call is a statement (Builder::call): it has
 /// operands and results, registers of the thread that calls, and addresses, elements of buffers.
@@ -38,6 +39,7 @@ struct Intrinsic {
   /// Its order among other statements matters though it may have no address.
   bool ordered = false;
   int capability = 70;  ///< least compute capability, 10 * major + minor
+  Meaning meaning = nullptr;
   /// PTX, with $0, $1, ... for results, operands and addresses in this order. A boolean is a
   /// 32-bit register that holds 0 or 1. An address in shared memory is a 32-bit register (the
   /// shared window's own address), one in global memory a 64-bit one.

@@ -176,6 +176,8 @@ class Builder {
 
 /// Readable form, for dumps and tests.
 std::string print(const Kernel& kernel);
+/// One statement of it, without its body.
+std::string print(const Kernel& kernel, const Statement& statement);
 /// The same text for kernels that differ only in names: the key under which code is shared.
 std::string canonical(const Kernel& kernel);
 

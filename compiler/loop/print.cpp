@@ -276,6 +276,14 @@ class KernelPrinter {
     return std::move(out_);
   }
 
+  /// `statement` alone.
+  std::string run(const Statement& statement) {
+    bodies_ = false;
+    line(statement);
+    out_.pop_back();
+    return std::move(out_);
+  }
+
  private:
   std::string expression(Ex expr) { return expressions_.print(expr, out_, indent_); }
 
@@ -296,6 +304,7 @@ class KernelPrinter {
   }
 
   void statements(const Block& block) {
+    if (!bodies_) return;
     indent_ += "  ";
     for (const Statement* statement : block) {
       expressions_.new_statement();
@@ -401,6 +410,7 @@ class KernelPrinter {
 
   const Kernel& kernel_;
   bool names_;
+  bool bodies_ = true;
   ExpressionPrinter expressions_;
   std::unordered_map<const Accumulator*, int> accumulators_;
   std::string out_;
@@ -410,6 +420,9 @@ class KernelPrinter {
 }  // namespace
 
 std::string print(const Kernel& kernel) { return KernelPrinter(kernel, true).run(); }
+std::string print(const Kernel& kernel, const Statement& statement) {
+  return KernelPrinter(kernel, true).run(statement);
+}
 std::string canonical(const Kernel& kernel) { return KernelPrinter(kernel, false).run(); }
 
 }  // namespace weft::loop

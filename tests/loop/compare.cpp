@@ -8,8 +8,10 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <stdexcept>
 
+#include "compiler/loop/interpret.h"
 #include "tests/loop/harness.h"
 
 namespace weft::tests {
@@ -125,6 +127,34 @@ bool same(const Number& a, const Number& b) {
          std::bit_cast<std::uint64_t>(a.real) == std::bit_cast<std::uint64_t>(b.real);
 }
 
+/// The compiler's interpreter gives the same and has nothing to report.
+void expect_interpreted(const loop::Kernel& kernel, const std::vector<std::vector<Number>>& initial,
+                        const Interpreter& reference) {
+  std::vector<std::vector<std::byte>> memory;
+  for (std::size_t a = 0; a < initial.size(); ++a) {
+    const DType dtype = kernel.arguments[a]->dtype;
+    memory.emplace_back(initial[a].size() * size_of(dtype));
+    for (std::size_t i = 0; i < initial[a].size(); ++i) {
+      write(dtype, memory[a].data() + i * size_of(dtype), initial[a][i]);
+    }
+  }
+  const std::vector<std::span<std::byte>> spans(memory.begin(), memory.end());
+  for (const loop::Report& report : loop::interpret(kernel, spans, {.flush_denormals = false})) {
+    ADD_FAILURE() << loop::print(report);
+  }
+  for (std::size_t a = 0; a < initial.size(); ++a) {
+    const loop::Buffer* buffer = kernel.arguments[a];
+    const std::vector<Number>& wanted = reference.memory.at(buffer);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const Number found = read(buffer->dtype, memory[a].data() + i * size_of(buffer->dtype));
+      ASSERT_TRUE(same(found, wanted[i]))
+          << "interpreted: " << buffer->name << "[" << i << "] is " << found.integer << " / "
+          << found.real << " instead of " << wanted[i].integer << " / " << wanted[i].real << "\n"
+          << loop::print(kernel);
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<compiler::HostTarget> targets() {
@@ -162,6 +192,7 @@ void expect_same(const loop::Kernel& kernel, const Fill& fill) {
     initial.push_back(std::move(values));
   }
   reference.run(kernel);
+  expect_interpreted(kernel, initial, reference);
   for (const compiler::HostTarget& target : targets()) {
     const Compiled compiled(kernel, target);
     for (const bool at_end : {true, false}) {

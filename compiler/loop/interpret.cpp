@@ -1,0 +1,102 @@
+#include "compiler/loop/interpret.h"
+
+#include <fmt/format.h>
+
+#include <deque>
+#include <vector>
+
+#include "compiler/loop/interpret_warp.h"
+
+namespace weft::loop {
+namespace {
+
+using interpreter::Machine;
+using interpreter::Warp;
+
+/// Runs the warps of a block until all have ended, or some wait for what will not come.
+void run_block(Machine& machine, std::deque<Warp>& warps, std::int64_t block) {
+  machine.memory.begin_block();
+  for (Warp& warp : warps) warp.start(block);
+  std::vector<Warp*> ready;
+  while (true) {
+    ready.clear();
+    Warp* waits = nullptr;
+    const Warp* ended = nullptr;
+    for (Warp& warp : warps) {
+      if (warp.finished()) {
+        ended = &warp;
+      } else if (warp.waiting()) {
+        waits = &warp;
+      } else {
+        ready.push_back(&warp);
+      }
+    }
+    if (!ready.empty()) {
+      ready[machine.random() % ready.size()]->resume();
+      continue;
+    }
+    if (!waits) return;
+    const auto complain = [&](const Warp& other, const char* what) {
+      machine.reports.add(Report::Kind::barrier, waits->waiting(), block, other.first_thread(),
+                          what);
+    };
+    if (ended) return complain(*ended, "is not reached by this warp, which has ended");
+    for (const Warp& warp : warps) {
+      if (warp.waiting() != waits->waiting()) {
+        return complain(warp, "is not reached by this warp, which waits at another barrier");
+      }
+    }
+    machine.memory.barrier();
+    for (Warp& warp : warps) warp.pass_barrier();
+  }
+}
+
+}  // namespace
+
+std::string_view name(Report::Kind kind) {
+  switch (kind) {
+    case Report::Kind::out_of_range:
+      return "out of range";
+    case Report::Kind::uninitialised:
+      return "uninitialised";
+    case Report::Kind::race:
+      return "race";
+    case Report::Kind::race_of_blocks:
+      return "race of blocks";
+    case Report::Kind::in_flight:
+      return "in flight";
+    case Report::Kind::barrier:
+      return "barrier";
+    case Report::Kind::partial_warp:
+      return "partial warp";
+    case Report::Kind::misaligned:
+      return "misaligned";
+  }
+  return "?";
+}
+
+std::string print(const Report& report) {
+  return fmt::format("kernel {}, phase {}, block {}, warp {}, lane {}: {}: {} ({} times): {}",
+                     report.kernel, report.phase, report.block, report.warp, report.lane,
+                     name(report.kind), report.text, report.count, report.statement);
+}
+
+std::vector<Report> interpret(const Kernel& kernel, std::span<const std::span<std::byte>> arguments,
+                              const InterpretOptions& options) {
+  interpreter::Reports reports(kernel);
+  interpreter::Memory memory(kernel, arguments, options, reports);
+  for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
+    const Phase& phase = kernel.phases[i];
+    interpreter::Program program = interpreter::compile(phase, memory);
+    reports.phase = i;
+    memory.begin_phase(phase, program.written);
+    Machine machine{phase, program, memory, reports, options, std::mt19937_64(options.seed + i)};
+    std::deque<Warp> warps;
+    const std::int64_t threads = std::max<std::int64_t>(phase.threads, 1);
+    for (int warp = 0; warp * warp_lanes < threads; ++warp) warps.emplace_back(machine, warp);
+    for (std::int64_t block = 0; block < phase.grid; ++block) run_block(machine, warps, block);
+  }
+  return reports.take();
+}
+
+}  // namespace weft::loop

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compiler/loop/kernel.h"
+
+/// Runs kernels of any target on any machine, and reports what is wrong with them. Blocks run one
+/// after the other; the warps of a GPU's block take turns that a seed decides, switching at
+/// barriers and around accesses of memory that they share. Arithmetic is that of the language.
+namespace weft::loop {
+
+struct InterpretOptions {
+  /// Decides whose turn it is and when asynchronous copies land. 0: as late as they may.
+  std::uint64_t seed = 0;
+  /// Denormal f32 count as zero, as in kernels on the host and with PTX's .ftz.
+  bool flush_denormals = true;
+  /// GPU: a vector loop's accesses of neighbouring elements must be aligned as a whole.
+  bool vector_alignment = true;
+};
+
+struct Report {
+  enum class Kind : std::uint8_t {
+    out_of_range,    ///< an access outside of its buffer; it does not happen, a load gives 0
+    uninitialised,   ///< a read of shared or local memory that nothing was written to
+    race,            ///< two threads of a block without a barrier between them
+    race_of_blocks,  ///< two blocks of one phase
+    in_flight,       ///< an access of what an asynchronous copy is writing, before its wait
+    barrier,         ///< not reached by all threads of a block, which ends here
+    partial_warp,    ///< an intrinsic for whole warps called by some lanes
+    misaligned
+  };
+  Kind kind;
+  std::string kernel;
+  std::size_t phase;
+  std::string statement;
+  std::int64_t block;
+  int warp;
+  int lane;
+  std::string text;        ///< what happened
+  std::int64_t count = 1;  ///< how often with this statement and kind; the rest is of the first
+};
+std::string_view name(Report::Kind kind);
+/// "kernel k, phase 0, block 3, warp 1, lane 7: race: ...: <statement>".
+std::string print(const Report& report);
+
+/// `arguments`: the memory of each of the kernel's arguments, of exactly its size. Two arguments
+/// may be the same memory. Throws std::logic_error where they do not fit or the kernel is not one.
+std::vector<Report> interpret(const Kernel& kernel, std::span<const std::span<std::byte>> arguments,
+                              const InterpretOptions& options = {});
+
+}  // namespace weft::loop

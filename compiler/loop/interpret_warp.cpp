@@ -1,0 +1,361 @@
+#include "compiler/loop/interpret_warp.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <stdexcept>
+
+namespace weft::loop::interpreter {
+namespace {
+
+constexpr std::uint32_t whole_warp = 0xffffffffU;
+
+template <typename Function>
+void each_lane(std::uint32_t mask, const Function& function) {
+  for (; mask != 0; mask &= mask - 1) {
+    const int lane = std::countr_zero(mask);
+    function(lane, static_cast<std::size_t>(lane));
+  }
+}
+
+const Lanes& value_of(const Code& code, int slot) {
+  return code.values[static_cast<std::size_t>(slot)];
+}
+
+std::uint32_t where(const Lanes& condition, std::uint32_t mask) {
+  std::uint32_t result = 0;
+  each_lane(mask, [&](int, std::size_t l) {
+    if (condition[l] != 0) result |= std::uint32_t{1} << l;
+  });
+  return result;
+}
+
+}  // namespace
+
+Warp::Warp(Machine& machine, int number)
+    : machine_(machine), arithmetic_{machine.options.flush_denormals}, number_(number) {
+  const std::int64_t threads = std::max<std::int64_t>(machine.phase.threads, 1);
+  const std::int64_t here = std::min<std::int64_t>(threads - first_thread(), warp_lanes);
+  lanes_ = here == warp_lanes ? whole_warp : (std::uint32_t{1} << here) - 1;
+  variables_.resize(machine.program.variables);
+  accumulators_.resize(machine.program.accumulators);
+  sites_.resize(machine.program.sites.size());
+}
+
+void Warp::start(std::int64_t block) {
+  block_ = block;
+  waiting_ = nullptr;
+  position_ = -1;
+  const Program& program = machine_.program;
+  variables_[static_cast<std::size_t>(program.block)].fill(word_of(block));
+  if (program.thread >= 0) {
+    for (int lane = 0; lane < warp_lanes; ++lane) {
+      variables_[static_cast<std::size_t>(program.thread)][static_cast<std::size_t>(lane)] =
+          word_of(std::int64_t{first_thread() + lane});
+    }
+  }
+  task_ = run(machine_.program.body, lanes_);
+  here_ = task_.handle();
+}
+
+void Warp::resume() {
+  here_.resume();
+  if (task_.done()) task_.rethrow();
+}
+
+Access Warp::access(const Statement* statement, int lane) const {
+  return {statement, static_cast<std::int32_t>(block_), first_thread() + lane};
+}
+
+/// On average after every fourth statement that touches what others see.
+bool Warp::turn_ends() {
+  return machine_.phase.threads > warp_lanes && (machine_.random() & 3U) == 0;
+}
+
+Task Warp::run(std::vector<Code>& block, std::uint32_t mask) {
+  for (Code& code : block) {
+    switch (code.statement->kind) {
+      case StatementKind::loop:
+        co_await loop(code, mask);
+        break;
+      case StatementKind::condition: {
+        evaluate(code, mask);
+        const std::uint32_t taken = where(value_of(code, code.value), mask);
+        if (taken != 0) co_await run(code.body, taken);
+        break;
+      }
+      case StatementKind::barrier:
+        if (mask != lanes_) {
+          const int lane = std::countr_zero(lanes_ & ~mask);
+          machine_.reports.add(Report::Kind::barrier, code.statement, block_, first_thread() + lane,
+                               "is not reached by this lane of the warp");
+        }
+        waiting_ = code.statement;
+        co_await Turn{*this};
+        break;
+      default:
+        statement(code, mask);
+        if (code.shares && turn_ends()) co_await Turn{*this};
+        break;
+    }
+  }
+}
+
+Task Warp::loop(Code& code, std::uint32_t mask) {
+  evaluate(code, mask);
+  const Lanes extents = value_of(code, code.value);
+  const Statement& s = *code.statement;
+  Lanes& variable = variables_[static_cast<std::size_t>(code.variable)];
+  const bool vector = s.role == Role::vector && s.width > 1;
+  std::int64_t longest = 0;
+  each_lane(mask, [&](int, std::size_t l) { longest = std::max(longest, integer_of(extents[l])); });
+  for (std::int64_t i = 0; i < longest; ++i) {
+    std::uint32_t inside = 0;
+    each_lane(mask, [&](int, std::size_t l) {
+      if (i >= integer_of(extents[l])) return;
+      inside |= std::uint32_t{1} << l;
+      variable[l] = word_of(i);
+    });
+    if (vector && i % s.width == 0 && i + s.width <= longest) begin_group(code);
+    if (position_ >= 0 && vector) position_ = i % s.width;
+    co_await run(code.body, inside);
+    if (position_ >= 0 && vector && position_ == s.width - 1) check_group(code, mask);
+  }
+}
+
+void Warp::begin_group(const Code& code) {
+  if (machine_.phase.threads == 0 || !machine_.options.vector_alignment) return;
+  position_ = 0;
+  for (int site = code.first_site; site < code.last_site; ++site) {
+    sites_[static_cast<std::size_t>(site)].count.fill(0);
+  }
+}
+
+void Warp::touch(int site, int lane, std::int64_t index) {
+  if (site < 0 || position_ < 0) return;
+  Site& here = sites_[static_cast<std::size_t>(site)];
+  const auto l = static_cast<std::size_t>(lane);
+  if (position_ == 0 && here.count[l] == 0) here.first[l] = index;
+  const bool next = here.count[l] == position_ && index == here.first[l] + position_;
+  here.count[l] = static_cast<std::int8_t>(next ? position_ + 1 : -1);
+}
+
+/// A group has run whole: where a lane's accesses were neighbours they are one access (or some of
+/// 16 bytes), aligned as such.
+void Warp::check_group(const Code& code, std::uint32_t mask) {
+  position_ = -1;
+  const int width = code.statement->width;
+  for (int site = code.first_site; site < code.last_site; ++site) {
+    const Region& region = *machine_.program.sites[static_cast<std::size_t>(site)];
+    const auto size = static_cast<std::int64_t>(size_of(region.buffer->dtype));
+    const std::int64_t alignment = std::min<std::int64_t>(size * width, 16);
+    const Site& here = sites_[static_cast<std::size_t>(site)];
+    each_lane(mask, [&](int lane, std::size_t l) {
+      if (here.count[l] != width || here.first[l] * size % alignment == 0) return;
+      machine_.reports.add(
+          Report::Kind::misaligned, code.statement, block_, first_thread() + lane,
+          fmt::format("{} elements from {}[{}] on are no multiple of {} bytes into it", width,
+                      region.buffer->name, here.first[l], alignment));
+    });
+  }
+}
+
+void Warp::load(const Step& step, Code& code, std::uint32_t mask) {
+  const Lanes& index = value_of(code, step.arguments[0]);
+  Lanes& result = code.values[static_cast<std::size_t>(step.slot)];
+  const std::uint32_t reads =
+      step.arguments[1] >= 0 ? where(value_of(code, step.arguments[1]), mask) : mask;
+  each_lane(mask & ~reads, [&](int, std::size_t l) { result[l] = 0; });
+  each_lane(reads, [&](int lane, std::size_t l) {
+    const std::int64_t position = integer_of(index[l]);
+    touch(step.site, lane, position);
+    result[l] = machine_.memory.load(*step.region, position, access(code.statement, lane));
+  });
+}
+
+void Warp::evaluate(Code& code, std::uint32_t mask) {
+  static constexpr Lanes none{};
+  for (const Step& step : code.steps) {
+    const auto argument = [&](std::size_t i) -> const Lanes& {
+      return step.arguments[i] >= 0 ? value_of(code, step.arguments[i]) : none;
+    };
+    const Lanes& a = argument(0);
+    const Lanes& b = argument(1);
+    const Lanes& c = argument(2);
+    Lanes& result = code.values[static_cast<std::size_t>(step.slot)];
+    switch (step.kind) {
+      case ExprKind::constant:
+        break;
+      case ExprKind::variable:
+        result = variables_[static_cast<std::size_t>(step.variable)];
+        break;
+      case ExprKind::load:
+        load(step, code, mask);
+        break;
+      case ExprKind::unary:
+        each_lane(mask, [&](int, std::size_t l) {
+          result[l] = arithmetic_.unary(static_cast<Unary>(step.code), step.type, a[l]);
+        });
+        break;
+      case ExprKind::binary:
+        each_lane(mask, [&](int, std::size_t l) {
+          result[l] = arithmetic_.binary(static_cast<Binary>(step.code), step.from, a[l], b[l]);
+        });
+        break;
+      case ExprKind::select:
+        each_lane(mask, [&](int, std::size_t l) { result[l] = a[l] != 0 ? b[l] : c[l]; });
+        break;
+      case ExprKind::fma:
+        each_lane(mask, [&](int, std::size_t l) {
+          result[l] = arithmetic_.fma(step.type, a[l], b[l], c[l]);
+        });
+        break;
+      case ExprKind::dot_pair:
+        each_lane(mask,
+                  [&](int, std::size_t l) { result[l] = arithmetic_.dot_pair(a[l], b[l], c[l]); });
+        break;
+      case ExprKind::cast:
+        each_lane(mask, [&](int, std::size_t l) {
+          result[l] = arithmetic_.cast(static_cast<Cast>(step.code), step.from, step.type, a[l]);
+        });
+        break;
+    }
+  }
+}
+
+void Warp::statement(Code& code, std::uint32_t mask) {
+  evaluate(code, mask);
+  const auto copy = [&](const Lanes& from, Lanes& to) {
+    each_lane(mask, [&](int, std::size_t l) { to[l] = from[l]; });
+  };
+  const auto accumulator = [&]() -> Lanes& {
+    return accumulators_[static_cast<std::size_t>(code.accumulator)];
+  };
+  switch (code.statement->kind) {
+    case StatementKind::store:
+      store(code, mask);
+      break;
+    case StatementKind::let:
+      copy(code.value >= 0 ? value_of(code, code.value) : accumulator(),
+           variables_[static_cast<std::size_t>(code.variable)]);
+      break;
+    case StatementKind::declare:
+    case StatementKind::assign:
+      copy(value_of(code, code.value), accumulator());
+      break;
+    case StatementKind::accumulate:
+      accumulate(code, mask);
+      break;
+    case StatementKind::intrinsic:
+      call(code, mask);
+      break;
+    default:
+      throw std::logic_error("interpret: no such statement");
+  }
+}
+
+void Warp::store(const Code& code, std::uint32_t mask) {
+  const Lanes& value = value_of(code, code.value);
+  const Lanes& index = value_of(code, code.index);
+  if (code.predicate >= 0) mask = where(value_of(code, code.predicate), mask);
+  each_lane(mask, [&](int lane, std::size_t l) {
+    const std::int64_t position = integer_of(index[l]);
+    touch(code.site, lane, position);
+    machine_.memory.store(*code.regions[0], position, value[l], access(code.statement, lane));
+  });
+}
+
+void Warp::accumulate(const Code& code, std::uint32_t mask) {
+  const Accumulator& accumulator = *code.statement->accumulator;
+  Lanes& total = accumulators_[static_cast<std::size_t>(code.accumulator)];
+  const Scalar type = accumulator.type;
+  if (code.value < 0) {
+    const Lanes& a = value_of(code, code.factors[0]);
+    const Lanes& b = value_of(code, code.factors[1]);
+    each_lane(mask,
+              [&](int, std::size_t l) { total[l] = arithmetic_.fma(type, a[l], b[l], total[l]); });
+    return;
+  }
+  const bool boolean = type == Scalar::boolean;
+  Binary op = Binary::add;
+  switch (accumulator.combine) {
+    case Combine::add:
+      op = boolean ? Binary::bitwise_or : Binary::add;
+      break;
+    case Combine::multiply:
+      op = boolean ? Binary::bitwise_and : Binary::multiply;
+      break;
+    case Combine::minimum:
+      op = Binary::minimum;
+      break;
+    case Combine::maximum:
+      op = Binary::maximum;
+      break;
+  }
+  const Lanes& value = value_of(code, code.value);
+  each_lane(mask, [&](int, std::size_t l) {
+    total[l] = arithmetic_.binary(op, type, total[l], value[l]);
+  });
+}
+
+class Warp::Call final : public IntrinsicCall {
+ public:
+  Call(Warp& warp, const Code& code) : warp_(warp), code_(code) {}
+
+  void read(int lane, std::size_t address, std::span<std::byte> to) override {
+    memory().read(region(address), index(address, lane), row().addresses[address].alignment, to,
+                  access(lane));
+  }
+  void atomic_add(int lane, std::size_t address, float value) override {
+    memory().atomic_add(region(address), index(address, lane), value, access(lane));
+  }
+  void copy_async(int lane, std::size_t to, std::size_t from, bool copies) override {
+    const InterpretOptions& options = warp_.machine_.options;
+    const bool at_once = options.seed != 0 && (warp_.machine_.random() & 1U) != 0;
+    memory().copy_async({.to = &region(to),
+                         .from = &region(from),
+                         .to_index = index(to, lane),
+                         .from_index = index(from, lane),
+                         .bytes = row().addresses[to].bytes,
+                         .copies = copies,
+                         .access = access(lane)},
+                        at_once);
+  }
+  void copy_commit(int lane) override { memory().copy_commit(warp_.first_thread() + lane); }
+  void copy_wait(int lane, std::int64_t groups) override {
+    memory().copy_wait(warp_.first_thread() + lane, groups);
+  }
+
+ private:
+  Memory& memory() { return warp_.machine_.memory; }
+  const Intrinsic& row() const { return *code_.statement->intrinsic; }
+  Region& region(std::size_t address) { return *code_.regions[address]; }
+  std::int64_t index(std::size_t address, int lane) const {
+    return integer_of(value_of(code_, code_.indices[address])[static_cast<std::size_t>(lane)]);
+  }
+  Access access(int lane) const { return warp_.access(code_.statement, lane); }
+
+  Warp& warp_;
+  const Code& code_;
+};
+
+void Warp::call(const Code& code, std::uint32_t mask) {
+  const Intrinsic& row = *code.statement->intrinsic;
+  if (row.whole_warp && mask != whole_warp) {
+    machine_.reports.add(Report::Kind::partial_warp, code.statement, block_,
+                         first_thread() + std::countr_zero(~mask),
+                         "this lane does not take part in what whole warps do");
+  }
+  Call call(*this, code);
+  call.active = mask;
+  for (const int operand : code.operands) call.operands.push_back(value_of(code, operand));
+  call.results.resize(code.results.size());
+  row.meaning(call);
+  for (std::size_t i = 0; i < code.results.size(); ++i) {
+    Lanes& result = variables_[static_cast<std::size_t>(code.results[i])];
+    each_lane(mask, [&](int, std::size_t l) { result[l] = call.results[i][l]; });
+  }
+}
+
+}  // namespace weft::loop::interpreter

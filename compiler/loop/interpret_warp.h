@@ -1,0 +1,141 @@
+#pragma once
+
+#include <array>
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "compiler/loop/interpret_code.h"
+#include "compiler/loop/interpret_memory.h"
+
+/// A warp that runs until its turn is over.
+namespace weft::loop::interpreter {
+
+/// A coroutine that others of its kind wait for: control passes to it and back without a scheduler
+/// between.
+class Task {
+ public:
+  struct promise_type {
+    std::coroutine_handle<> caller;
+    std::exception_ptr exception;
+
+    Task get_return_object() { return Task(Handle::from_promise(*this)); }
+    std::suspend_always initial_suspend() noexcept { return {}; }
+    struct Final {
+      bool await_ready() noexcept { return false; }
+      std::coroutine_handle<> await_suspend(std::coroutine_handle<promise_type> handle) noexcept {
+        const std::coroutine_handle<> caller = handle.promise().caller;
+        return caller ? caller : std::noop_coroutine();
+      }
+      void await_resume() noexcept {}
+    };
+    Final final_suspend() noexcept { return {}; }
+    void return_void() {}
+    void unhandled_exception() { exception = std::current_exception(); }
+  };
+  using Handle = std::coroutine_handle<promise_type>;
+
+  Task() = default;
+  explicit Task(Handle handle) : handle_(handle) {}
+  Task(Task&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Task& operator=(Task&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
+  ~Task() {
+    if (handle_) handle_.destroy();
+  }
+
+  Handle handle() const { return handle_; }
+  bool done() const { return !handle_ || handle_.done(); }
+  void rethrow() const {
+    if (handle_ && handle_.promise().exception) {
+      std::rethrow_exception(handle_.promise().exception);
+    }
+  }
+
+  // co_await task: runs it to its end.
+  bool await_ready() const noexcept { return false; }
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<> caller) noexcept {
+    handle_.promise().caller = caller;
+    return handle_;
+  }
+  void await_resume() const { rethrow(); }
+
+ private:
+  Handle handle_ = nullptr;
+};
+
+/// What the warps of one phase have in common.
+struct Machine {
+  const Phase& phase;
+  Program& program;
+  Memory& memory;
+  Reports& reports;
+  const InterpretOptions& options;
+  std::mt19937_64 random;
+};
+
+class Warp {
+ public:
+  /// Lanes are threads number * 32 and on, as far as there are.
+  Warp(Machine& machine, int number);
+  Warp(const Warp&) = delete;
+  Warp& operator=(const Warp&) = delete;
+
+  void start(std::int64_t block);
+  /// Runs until its turn is over, it waits at a barrier, or it has ended.
+  void resume();
+  bool finished() const { return task_.done(); }
+  const Statement* waiting() const { return waiting_; }  ///< the barrier that it is at, or null
+  void pass_barrier() { waiting_ = nullptr; }
+  int first_thread() const { return number_ * warp_lanes; }
+
+ private:
+  class Call;
+  struct Site {
+    std::array<std::int64_t, warp_lanes> first;
+    std::array<std::int8_t, warp_lanes> count;  ///< -1: not neighbours
+  };
+  /// Gives the turn back.
+  struct Turn {
+    Warp& warp;
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> here) const noexcept { warp.here_ = here; }
+    void await_resume() const noexcept {}
+  };
+
+  Task run(std::vector<Code>& block, std::uint32_t mask);
+  Task loop(Code& code, std::uint32_t mask);
+  bool turn_ends();
+  void statement(Code& code, std::uint32_t mask);
+  void evaluate(Code& code, std::uint32_t mask);
+  void load(const Step& step, Code& code, std::uint32_t mask);
+  void store(const Code& code, std::uint32_t mask);
+  void accumulate(const Code& code, std::uint32_t mask);
+  void call(const Code& code, std::uint32_t mask);
+  void touch(int site, int lane, std::int64_t index);
+  void begin_group(const Code& code);
+  void check_group(const Code& code, std::uint32_t mask);
+  Access access(const Statement* statement, int lane) const;
+
+  Machine& machine_;
+  Arithmetic arithmetic_;
+  int number_;
+  std::uint32_t lanes_ = 0;  ///< that exist
+  std::int64_t block_ = 0;
+  std::vector<Lanes> variables_;
+  std::vector<Lanes> accumulators_;
+  std::vector<Site> sites_;
+  std::int64_t position_ = -1;  ///< in a full group of a vector loop, or -1
+  const Statement* waiting_ = nullptr;
+  std::coroutine_handle<> here_;
+  Task task_;
+};
+
+}  // namespace weft::loop::interpreter

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+/// What the rows of compiler/loop/intrinsic.h mean, for all 32 lanes of a warp at once.
+namespace weft::loop {
+
+inline constexpr int warp_lanes = 32;
+/// A register's bits: integers with their sign extended, f32 in the lower half.
+using Word = std::uint64_t;
+using Lanes = std::array<Word, warp_lanes>;
+
+/// A call as its meaning sees it.
+class IntrinsicCall {
+ public:
+  IntrinsicCall() = default;
+  IntrinsicCall(const IntrinsicCall&) = delete;
+  IntrinsicCall& operator=(const IntrinsicCall&) = delete;
+  virtual ~IntrinsicCall() = default;
+
+  std::uint32_t active = 0;  ///< bit l: lane l calls
+  std::vector<Lanes> operands;
+  std::vector<Lanes> results;
+
+  /// The memory from the lane's address on, which is one of the row's addresses.
+  virtual void read(int lane, std::size_t address, std::span<std::byte> to) = 0;
+  virtual void atomic_add(int lane, std::size_t address, float value) = 0;
+  /// Starts a copy of the row's bytes; writes zeros where `copies` is false.
+  virtual void copy_async(int lane, std::size_t to, std::size_t from, bool copies) = 0;
+  virtual void copy_commit(int lane) = 0;
+  virtual void copy_wait(int lane, std::int64_t groups) = 0;
+};
+
+/// Sets the results of the active lanes.
+using Meaning = void (*)(IntrinsicCall&);
+
+namespace meaning {
+
+void shuffle_xor(IntrinsicCall& call);
+void shuffle_down(IntrinsicCall& call);
+void shuffle_index(IntrinsicCall& call);
+void ballot(IntrinsicCall& call);
+void any(IntrinsicCall& call);
+void all(IntrinsicCall& call);
+void reduce_add(IntrinsicCall& call);
+void reduce_min(IntrinsicCall& call);
+void reduce_max(IntrinsicCall& call);
+void reduce_and(IntrinsicCall& call);
+void reduce_or(IntrinsicCall& call);
+void reduce_xor(IntrinsicCall& call);
+void load_matrix(IntrinsicCall& call);  ///< as many matrices as results
+void load_matrix_transposed(IntrinsicCall& call);
+void mma_f16(IntrinsicCall& call);
+void mma_bf16(IntrinsicCall& call);
+void mma_tf32(IntrinsicCall& call);
+void round_tf32(IntrinsicCall& call);
+void pack_f16(IntrinsicCall& call);
+void pack_bf16(IntrinsicCall& call);
+void copy_async(IntrinsicCall& call);
+void copy_commit(IntrinsicCall& call);
+void copy_wait(IntrinsicCall& call);
+void atomic_add(IntrinsicCall& call);
+void exp2(IntrinsicCall& call);
+void log2(IntrinsicCall& call);
+void reciprocal(IntrinsicCall& call);
+void rsqrt(IntrinsicCall& call);
+void tanh(IntrinsicCall& call);
+void sin(IntrinsicCall& call);
+void cos(IntrinsicCall& call);
+
+}  // namespace meaning
+}  // namespace weft::loop
