@@ -97,9 +97,10 @@ class Coder {
         break;
       }
       case StatementKind::store:
+        code.predicate = optional(code, s.predicate);
+        code.unguarded = code.steps.size();
         code.value = expression(code, s.value);
         code.index = expression(code, s.index);
-        code.predicate = optional(code, s.predicate);
         code.regions = {&memory_.region(s.buffer)};
         code.site = new_site(code.regions[0]);
         code.shares = code.shares || is_shared(*s.buffer);

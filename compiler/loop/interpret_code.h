@@ -29,6 +29,8 @@ struct Step {
 struct Code {
   const Statement* statement = nullptr;
   std::vector<Step> steps;
+  /// A store's predicate is known after these; the rest is evaluated where it holds only.
+  std::size_t unguarded = 0;
   /// Of the steps, and constants. Nothing else runs between evaluation and use of a statement's
   /// values, so all warps share them.
   std::vector<Lanes> values;

@@ -190,7 +190,7 @@ void Memory::note_read(Region& region, std::size_t offset, std::size_t bytes,
     } else if (region.cells->between_blocks && cell.write_phase == phase_ &&
                cell.write_block != access.block) {
       report(Report::Kind::race_of_blocks, access, region, offset,
-             fmt::format("is read; {} writes it in the same phase", block_name(cell.write_block)));
+             fmt::format("is read; {} wrote it in the same phase", block_name(cell.write_block)));
     }
     const bool other = cell.read_interval == interval_ && cell.reader != thread;
     cell.reader = other ? Cell::several : thread;
@@ -222,11 +222,11 @@ void Memory::note_write(Region& region, std::size_t offset, std::size_t bytes, c
                !(atomic && cell.atomic_phase)) {
       report(
           Report::Kind::race_of_blocks, access, region, offset,
-          fmt::format("is written; {} writes it in the same phase", block_name(cell.write_block)));
+          fmt::format("is written; {} wrote it in the same phase", block_name(cell.write_block)));
     } else if (region.cells->between_blocks && cell.read_phase == phase_ &&
                cell.read_block != access.block) {
       report(Report::Kind::race_of_blocks, access, region, offset,
-             fmt::format("is written; {} reads it in the same phase", block_name(cell.read_block)));
+             fmt::format("is written; {} read it in the same phase", block_name(cell.read_block)));
     }
     cell.writer = again && cell.writer != thread ? Cell::several : thread;
     cell.atomic_interval = atomic && (!again || cell.atomic_interval);

@@ -174,11 +174,14 @@ void Warp::load(const Step& step, Code& code, std::uint32_t mask) {
   });
 }
 
-void Warp::evaluate(Code& code, std::uint32_t mask) {
+void Warp::evaluate(Code& code, std::uint32_t mask) { evaluate(code, mask, 0, code.steps.size()); }
+
+void Warp::evaluate(Code& code, std::uint32_t mask, std::size_t first, std::size_t last) {
   static constexpr Lanes none{};
-  for (const Step& step : code.steps) {
-    const auto argument = [&](std::size_t i) -> const Lanes& {
-      return step.arguments[i] >= 0 ? value_of(code, step.arguments[i]) : none;
+  for (std::size_t i = first; i < last; ++i) {
+    const Step& step = code.steps[i];
+    const auto argument = [&](std::size_t which) -> const Lanes& {
+      return step.arguments[which] >= 0 ? value_of(code, step.arguments[which]) : none;
     };
     const Lanes& a = argument(0);
     const Lanes& b = argument(1);
@@ -225,6 +228,7 @@ void Warp::evaluate(Code& code, std::uint32_t mask) {
 }
 
 void Warp::statement(Code& code, std::uint32_t mask) {
+  if (code.statement->kind == StatementKind::store) return store(code, mask);
   evaluate(code, mask);
   const auto copy = [&](const Lanes& from, Lanes& to) {
     each_lane(mask, [&](int, std::size_t l) { to[l] = from[l]; });
@@ -233,9 +237,6 @@ void Warp::statement(Code& code, std::uint32_t mask) {
     return accumulators_[static_cast<std::size_t>(code.accumulator)];
   };
   switch (code.statement->kind) {
-    case StatementKind::store:
-      store(code, mask);
-      break;
     case StatementKind::let:
       copy(code.value >= 0 ? value_of(code, code.value) : accumulator(),
            variables_[static_cast<std::size_t>(code.variable)]);
@@ -255,10 +256,12 @@ void Warp::statement(Code& code, std::uint32_t mask) {
   }
 }
 
-void Warp::store(const Code& code, std::uint32_t mask) {
+void Warp::store(Code& code, std::uint32_t mask) {
+  evaluate(code, mask, 0, code.unguarded);
+  if (code.predicate >= 0) mask = where(value_of(code, code.predicate), mask);
+  evaluate(code, mask, code.unguarded, code.steps.size());
   const Lanes& value = value_of(code, code.value);
   const Lanes& index = value_of(code, code.index);
-  if (code.predicate >= 0) mask = where(value_of(code, code.predicate), mask);
   each_lane(mask, [&](int lane, std::size_t l) {
     const std::int64_t position = integer_of(index[l]);
     touch(code.site, lane, position);

@@ -115,8 +115,9 @@ class Warp {
   bool turn_ends();
   void statement(Code& code, std::uint32_t mask);
   void evaluate(Code& code, std::uint32_t mask);
+  void evaluate(Code& code, std::uint32_t mask, std::size_t first, std::size_t last);
   void load(const Step& step, Code& code, std::uint32_t mask);
-  void store(const Code& code, std::uint32_t mask);
+  void store(Code& code, std::uint32_t mask);
   void accumulate(const Code& code, std::uint32_t mask);
   void call(const Code& code, std::uint32_t mask);
   void touch(int site, int lane, std::int64_t index);

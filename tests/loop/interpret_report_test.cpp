@@ -218,7 +218,7 @@ TEST(InterpretReport, RaceOfBlocks) {
   EXPECT_EQ(reports[0].kind, Kind::race_of_blocks);
   EXPECT_EQ(reports[0].block, 1);
   EXPECT_EQ(reports[0].lane, 0);
-  EXPECT_EQ(reports[0].text, "out[31] is written; block 0 writes it in the same phase");
+  EXPECT_EQ(reports[0].text, "out[31] is written; block 0 wrote it in the same phase");
 
   // One block reads what another writes; the next phase may.
   Bench reads;

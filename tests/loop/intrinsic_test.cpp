@@ -1,16 +1,14 @@
 #include "compiler/loop/intrinsic.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <bit>
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <set>
 
+#include "tests/compiler/ptxas.h"
 #include "tests/loop/interpreted.h"
-#include "tests/temporary_folder.h"
 
 namespace weft {
 namespace {
@@ -103,27 +101,18 @@ TEST(Intrinsic, Constraints) {
 
 /// All rows through NVIDIA's assembler, where there is one.
 TEST(Intrinsic, TextIsAccepted) {
-  std::string assembler;
-  for (const char* path : {"/usr/local/cuda/bin/ptxas", "/usr/bin/ptxas"}) {
-    if (std::filesystem::exists(path)) assembler = path;
-  }
-  if (assembler.empty()) GTEST_SKIP() << "no ptxas";
-  const test::TemporaryFolder folder;
-  for (const std::string target : {"sm_80", "sm_90a"}) {
-    const std::string source = (folder.path() / (target + ".ptx")).string();
-    std::ofstream file(source);
-    file << ".version 8.0\n.target " << target << "\n.address_size 64\n"
-         << ".visible .entry rows(.param .u64 in, .param .u64 out)\n{\n"
-         << "  .reg .b64 %in, %out;\n  .shared .align 128 .b8 memory[1024];\n"
-         << "  ld.param.u64 %in, [in];\n  ld.param.u64 %out, [out];\n";
+  for (const std::string processor : {"sm_80", "sm_90a"}) {
+    std::string text = fmt::format(
+        ".version 8.0\n.target {}\n.address_size 64\n"
+        ".visible .entry rows(.param .u64 in, .param .u64 out)\n{{\n"
+        "  .reg .b64 %in, %out;\n  .shared .align 128 .b8 memory[1024];\n"
+        "  ld.param.u64 %in, [in];\n  ld.param.u64 %out, [out];\n",
+        processor);
     for (const Intrinsic& row : loop::intrinsics()) {
-      if (row.capability <= 80) file << assembly(row);
+      if (row.capability <= 80) text += assembly(row);
     }
-    file << "  ret;\n}\n";
-    file.close();
-    const std::string command =
-        assembler + " -arch=" + target + " " + source + " -o " + source + ".cubin";
-    EXPECT_EQ(std::system(command.c_str()), 0);  // NOLINT(cert-env33-c,concurrency-mt-unsafe)
+    text += "  ret;\n}\n";
+    test::assemble(text, processor);
   }
 }
 
@@ -232,6 +221,8 @@ TEST(Intrinsic, Rounding) {
   const auto rounded = result("round_tf32", value);
   for (std::int64_t lane = 0; lane < 32; ++lane) {
     const auto l = static_cast<std::size_t>(lane);
+    const std::int64_t half_steps = lane / 2 + (lane % 4 == 3 ? 1 : 0);
+    const std::int64_t tf32_steps = (lane + 1) / 2;
     const auto pair = static_cast<std::uint32_t>(static_cast<std::int32_t>(pairs[l]));
     EXPECT_EQ(pair >> 16U, 0xc000U);
     // Steps of 2^-7, to even; of 2^-10; and of 2^-10 with ties away from zero.
@@ -242,9 +233,9 @@ TEST(Intrinsic, Rounding) {
     const auto half = static_cast<std::uint32_t>(static_cast<std::int32_t>(halves[l]));
     EXPECT_EQ(half >> 16U, 0xc000U);
     EXPECT_EQ(loop::interpreter::from_f16(static_cast<std::uint16_t>(half)),
-              1 + 0x1p-10F * static_cast<float>(lane / 2 + (lane % 4 == 3 ? 1 : 0)));
+              1 + 0x1p-10F * static_cast<float>(half_steps));
     EXPECT_EQ(std::bit_cast<float>(static_cast<std::int32_t>(rounded[l])),
-              1 + 0x1p-10F * static_cast<float>((lane + 1) / 2));
+              1 + 0x1p-10F * static_cast<float>(tf32_steps));
   }
 }
 

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <functional>
+
+#include "compiler/loop/interpret.h"
+#include "compiler/schedules/schedule.h"
+#include "run.h"
+
+namespace weft::test {
+
+using Schedule = std::function<compiler::ScheduledKernel(const compiler::Group& group)>;
+
+/// The host's schedules, and those for a GPU.
+compiler::ScheduledKernel on_host(const compiler::Group& group);
+compiler::ScheduledKernel on_device(const compiler::Group& group);
+
+/// States after one run of the graph's kernels by the interpreter, which is expected to report
+/// nothing. `graph` has states, kernels and state_write only. What kernels store and their
+/// workspace start as NaN.
+Values run_interpreted(const ir::Graph& graph, const Values& inputs, const Schedule& schedule,
+                       const loop::InterpretOptions& options = {});
+
+}  // namespace weft::test
