@@ -152,6 +152,15 @@ class Coder {
         }
         for (Ex result : s.results) code.results.push_back(variable(result));
         break;
+      case StatementKind::tile_product:
+        for (const MatrixView* view : {&s.tile.sums, &s.tile.left, &s.tile.right}) {
+          code.indices.push_back(expression(code, view->index));
+          code.regions.push_back(&memory_.region(view->buffer));
+        }
+        code.value = expression(code, s.tile.steps);
+        code.shares = true;
+        writes(s.tile.sums.buffer);
+        break;
     }
     return code;
   }

@@ -34,15 +34,15 @@ struct Code {
   /// Of the steps, and constants. Nothing else runs between evaluation and use of a statement's
   /// values, so all warps share them.
   std::vector<Lanes> values;
-  /// Slots. `value` is a loop's extent as well; `factors` are those of a product that is added,
-  /// which is contracted.
+  /// Slots. `value` is a loop's extent or a tile product's steps as well; `factors` are those of a
+  /// product that is added, which is contracted.
   int value = -1;
   int predicate = -1;
   int index = -1;
   std::array<int, 2> factors{-1, -1};
   std::vector<int> operands;
   std::vector<int> indices;
-  std::vector<Region*> regions;  ///< of `indices`; store: one
+  std::vector<Region*> regions;  ///< of `indices`; store: one; tile product: sums, left, right
   int variable = -1;
   int accumulator = -1;
   std::vector<int> results;

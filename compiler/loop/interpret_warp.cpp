@@ -251,6 +251,9 @@ void Warp::statement(Code& code, std::uint32_t mask) {
     case StatementKind::intrinsic:
       call(code, mask);
       break;
+    case StatementKind::tile_product:
+      each_lane(mask, [&](int lane, std::size_t) { tile_product(code, lane); });
+      break;
     default:
       throw std::logic_error("interpret: no such statement");
   }
@@ -300,6 +303,30 @@ void Warp::accumulate(const Code& code, std::uint32_t mask) {
   each_lane(mask, [&](int, std::size_t l) {
     total[l] = arithmetic_.binary(op, type, total[l], value[l]);
   });
+}
+
+void Warp::tile_product(const Code& code, int lane) {
+  const TileProduct& t = code.statement->tile;
+  const Access access_here = access(code.statement, lane);
+  const auto at = [&](std::size_t which, const MatrixView& view, std::int64_t row,
+                      std::int64_t column) {
+    const Lanes& index = value_of(code, code.indices[which]);
+    return integer_of(index[static_cast<std::size_t>(lane)]) + row * view.stride + column;
+  };
+  const std::int64_t steps = integer_of(value_of(code, code.value)[static_cast<std::size_t>(lane)]);
+  Memory& memory = machine_.memory;
+  for (std::int64_t r = 0; r < t.rows; ++r) {
+    for (std::int64_t c = 0; c < t.columns; ++c) {
+      const std::int64_t to = at(0, t.sums, r, c);
+      Word sum = t.accumulate ? memory.load(*code.regions[0], to, access_here) : 0;
+      for (std::int64_t k = 0; k < steps; ++k) {
+        sum = arithmetic_.dot_pair(memory.load(*code.regions[1], at(1, t.left, r, k), access_here),
+                                   memory.load(*code.regions[2], at(2, t.right, k, c), access_here),
+                                   sum);
+      }
+      memory.store(*code.regions[0], to, sum, access_here);
+    }
+  }
 }
 
 class Warp::Call final : public IntrinsicCall {

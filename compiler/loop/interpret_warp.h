@@ -120,6 +120,7 @@ class Warp {
   void store(Code& code, std::uint32_t mask);
   void accumulate(const Code& code, std::uint32_t mask);
   void call(const Code& code, std::uint32_t mask);
+  void tile_product(const Code& code, int lane);
   void touch(int site, int lane, std::int64_t index);
   void begin_group(const Code& code);
   void check_group(const Code& code, std::uint32_t mask);

@@ -128,6 +128,8 @@ compiler::ScheduledKernel on_device(const compiler::Group& group) {
     compiler::schedule_rows_device(emitter);
   } else if (group.anchors.empty()) {
     compiler::schedule_elementwise_device(emitter);
+  } else if (group.anchor->is("dot")) {
+    compiler::schedule_dot_device(emitter);
   } else {
     throw std::logic_error("no schedule for a GPU for " + group.kind);
   }

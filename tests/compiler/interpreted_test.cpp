@@ -114,6 +114,25 @@ TEST(Interpreted, PointwiseKernelsOfADevice) {
   }
 }
 
+/// Batches, a transposed operand, edges of tiles and what is fused before and after.
+const char* const batched = R"(graph @g {
+  %x = state {name = "x", dtype = f32, shape = [3, 21, 33]} : f32[3, 21, 33]
+  %w = state {name = "w", dtype = f32, shape = [3, 45, 33]} : f32[3, 45, 33]
+  %u = tanh %x : f32[3, 21, 33]
+  %d = dot %u, %w {lhs_contract = [2], rhs_contract = [2], lhs_batch = [0], rhs_batch = [0]} : f32[3, 21, 45]
+  %y = exp %d : f32[3, 21, 45]
+  state_write %y {name = "y"}
+})";
+
+TEST(Interpreted, ProductsOfADevice) {
+  for (const char* text : {product, batched}) {
+    const ir::Graph graph = parse(text);
+    const Values inputs = inputs_of(graph);
+    const Values found = run_interpreted(graph, inputs, on_device, {.seed = 5});
+    expect_close(found, run_reference(graph, inputs), tolerance(DType::f32, 40));
+  }
+}
+
 TEST(Interpreted, RowsOfADevice) {
   for (const auto& [rows, columns] : {std::pair{33, 256}, {3, 7}, {5, 1001}, {2, 4096}}) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
