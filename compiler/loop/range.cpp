@@ -236,9 +236,12 @@ bool fold_binary(Binary op, Scalar type, std::int64_t a, std::int64_t b, std::in
     case Binary::floor_divide:
       if (b <= 0) return false;
       return set(static_cast<std::uint64_t>(floor_quotient(a, b)));
-    case Binary::floor_modulo:
+    case Binary::floor_modulo: {
       if (b <= 0) return false;
-      return set(static_cast<std::uint64_t>(a - floor_quotient(a, b) * b));
+      const std::int64_t remainder = a % b;
+      result = remainder < 0 ? remainder + b : remainder;
+      return true;
+    }
     case Binary::minimum:
       result = std::min(a, b);
       return true;
