@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <set>
@@ -263,6 +265,123 @@ TEST(Intrinsic, FastFunctions) {
   }
   EXPECT_EQ(result("fast_exp2", [](std::int64_t) { return -130; })[0], 0);
   EXPECT_EQ(result("fast_reciprocal", [](std::int64_t) { return 1e-40; })[0], HUGE_VAL);
+}
+
+/// A call of a row by itself. Lane l's address is that of row l of `memory`.
+class Alone final : public loop::IntrinsicCall {
+ public:
+  explicit Alone(const Intrinsic& row) {
+    active = 0xffffffffU;
+    operands.resize(row.operands.size());
+    results.resize(row.results.size());
+  }
+  std::array<std::array<std::uint16_t, 8>, 32> memory{};
+
+  void read(int lane, std::size_t, std::span<std::byte> to) override {
+    const auto from = std::as_bytes(std::span(memory[static_cast<std::size_t>(lane)]));
+    ASSERT_EQ(to.size(), from.size());
+    std::copy(from.begin(), from.end(), to.begin());
+  }
+  void atomic_add(int, std::size_t, float) override { ADD_FAILURE(); }
+  void copy_async(int, std::size_t, std::size_t, bool) override { ADD_FAILURE(); }
+  void copy_commit(int) override { ADD_FAILURE(); }
+  void copy_wait(int, std::int64_t) override { ADD_FAILURE(); }
+};
+
+/// The PTX ISA's "Matrix Fragments for mma.m16n8k16" and "... m16n8k8" in its own words: element i
+/// of A, B and C in lane `lane`. `wide`: of 16 bits, two to a register.
+struct Fragment {
+  bool wide;
+  int lane;
+  int group() const { return lane >> 2; }
+  int within() const { return lane % 4; }
+  int a_row(int i) const {
+    if (!wide) return i == 0 || i == 2 ? group() : group() + 8;
+    return (0 <= i && i < 2) || (4 <= i && i < 6) ? group() : group() + 8;
+  }
+  int a_column(int i) const {
+    if (!wide) return i == 0 || i == 1 ? within() : within() + 4;
+    return i < 4 ? within() * 2 + (i & 1) : within() * 2 + (i & 1) + 8;
+  }
+  int b_row(int i) const {
+    if (!wide) return i == 0 ? within() : within() + 4;
+    return i < 2 ? within() * 2 + (i & 1) : within() * 2 + (i & 1) + 8;
+  }
+  int b_column() const { return group(); }
+  int c_row(int i) const { return i < 2 ? group() : group() + 8; }
+  int c_column(int i) const { return within() * 2 + (i & 1); }
+};
+
+TEST(Intrinsic, FragmentsLieAsInThePtxIsa) {
+  // Whole numbers that all types hold and whose products are exact.
+  const auto a = [](int row, int k) { return static_cast<float>((row * 7 + k * 5) % 11 - 5); };
+  const auto b = [](int k, int column) { return static_cast<float>((k * 3 + column * 4) % 9 - 4); };
+  const auto c = [](int row, int column) { return static_cast<float>(row * 8 + column); };
+  for (const std::string type : {"f16", "bf16", "tf32"}) {
+    const bool wide = type != "tf32";
+    const int depth = wide ? 16 : 8, per_register = wide ? 2 : 1;
+    const Intrinsic& row = intrinsic(wide ? "mma.m16n8k16." + type : "mma.m16n8k8.tf32");
+    Alone call(row);
+    const auto put = [&](std::size_t first, int lane, int i, float value) {
+      loop::Word& word = call.operands[first + static_cast<std::size_t>(i / per_register)]
+                                      [static_cast<std::size_t>(lane)];
+      if (!wide) {
+        word = loop::interpreter::word_of(value);
+        return;
+      }
+      const std::uint16_t bits =
+          type == "f16" ? loop::interpreter::to_f16(value) : loop::interpreter::to_bf16(value);
+      word |= loop::Word{bits} << (16 * (i % 2));
+    };
+    for (int lane = 0; lane < 32; ++lane) {
+      const Fragment at{wide, lane};
+      for (int i = 0; i < 4 * per_register; ++i) put(0, lane, i, a(at.a_row(i), at.a_column(i)));
+      for (int i = 0; i < 2 * per_register; ++i) put(4, lane, i, b(at.b_row(i), at.b_column()));
+      for (int i = 0; i < 4; ++i) {
+        call.operands[6 + static_cast<std::size_t>(i)][static_cast<std::size_t>(lane)] =
+            loop::interpreter::word_of(c(at.c_row(i), at.c_column(i)));
+      }
+    }
+    row.meaning(call);
+    for (int lane = 0; lane < 32; ++lane) {
+      const Fragment at{wide, lane};
+      for (int i = 0; i < 4; ++i) {
+        float wanted = c(at.c_row(i), at.c_column(i));
+        for (int k = 0; k < depth; ++k) wanted += a(at.c_row(i), k) * b(k, at.c_column(i));
+        EXPECT_EQ(loop::interpreter::f32_of(
+                      call.results[static_cast<std::size_t>(i)][static_cast<std::size_t>(lane)]),
+                  wanted)
+            << type << ", lane " << lane << ", element " << i;
+      }
+    }
+  }
+}
+
+TEST(Intrinsic, MatricesAreLoadedAsInThePtxIsa) {
+  for (const std::size_t matrices : {1, 2, 4}) {
+    for (const bool transposed : {false, true}) {
+      const Intrinsic& row =
+          intrinsic(fmt::format("load_matrix.x{}{}", matrices, transposed ? ".transposed" : ""));
+      Alone call(row);
+      // Element (row, column) of matrix m, whose row's address lane 8 m + row has.
+      const auto element = [](std::size_t m, std::size_t y, std::size_t x) {
+        return static_cast<std::uint16_t>(m * 64 + y * 8 + x + 0x8000);
+      };
+      for (std::size_t lane = 0; lane < 32; ++lane) {
+        for (std::size_t i = 0; i < 8; ++i) call.memory[lane][i] = element(lane / 8, lane % 8, i);
+      }
+      row.meaning(call);
+      for (std::size_t m = 0; m < matrices; ++m) {
+        for (std::size_t lane = 0; lane < 32; ++lane) {
+          for (std::size_t half = 0; half < 2; ++half) {
+            const std::size_t major = lane / 4, minor = 2 * (lane % 4) + half;
+            EXPECT_EQ(static_cast<std::uint16_t>(call.results[m][lane] >> (16 * half)),
+                      transposed ? element(m, minor, major) : element(m, major, minor));
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST(Intrinsic, MistakesAreErrors) {
