@@ -93,12 +93,14 @@ void parallel(std::size_t count, int threads, const std::function<void(std::size
 class Compiler {
  public:
   Compiler(const ir::Graph& graph, const CompileOptions& options)
-      : options_(options), graph_(graph.clone()), target_(options.target.value_or(host_target())) {}
+      : options_(options), graph_(graph.clone()), target_(options.target.value_or(host_target())) {
+    if (!options.gpu.empty()) device_ = device_target(options.gpu);
+  }
 
   Compilation run() {
     if (options_.verify) ir::verify(graph_, "tracing");
     for (const char* name : pipeline) {
-      if (!options_.composites && std::string_view(name) == "decompose") {
+      if ((!options_.composites || device_) && std::string_view(name) == "decompose") {
         const Clock::time_point start = Clock::now();
         decompose(graph_);
         finish_pass(name, start);
@@ -115,7 +117,7 @@ class Compiler {
     // Dense numbers, without what the passes dropped, for the dumps.
     graph_ = graph_.clone();
     out_.simplified = ir::print(graph_);
-    timed("fuse", [&] { fused_ = fuse(graph_, options_.fuse); });
+    timed("fuse", [&] { fused_ = fuse(graph_, options_.fuse, !device_); });
     out_.refusals = report_refusals(fused_, options_.fuse);
     out_.sibling_refusals = report_sibling_refusals(fused_);
     out_.fused = print_fused(fused_, graph_.name);
@@ -148,7 +150,8 @@ class Compiler {
   void schedule() {
     scheduled_.resize(fused_.groups.size());
     parallel(fused_.groups.size(), options_.threads, [&](std::size_t i) {
-      scheduled_[i] = schedule_host(fused_.groups[i], target_, options_.strict);
+      scheduled_[i] = device_ ? schedule_device(fused_.groups[i], options_.strict)
+                              : schedule_host(fused_.groups[i], target_, options_.strict);
     });
   }
 
@@ -157,7 +160,8 @@ class Compiler {
     for (const ScheduledKernel& kernel : scheduled_) workspace.push_back(kernel.workspace_bytes);
     out_.plan.name = graph_.name;
     // Code for an older processor of the family runs on this machine as well.
-    out_.plan.target = runs_here(target_) ? host_target().name() : target_.name();
+    const std::string host = runs_here(target_) ? host_target().name() : target_.name();
+    out_.plan.target = device_ ? device_->name() : host;
     plan_memory(fused_, workspace, out_.plan);
   }
 
@@ -188,10 +192,18 @@ class Compiler {
       distinct.push_back({scheduled_[i].kernel.get(), std::move(canonical[i]), std::move(symbol)});
     }
     std::vector<GeneratedCode> code(distinct.size());
+    std::vector<std::int64_t> shared_bytes(distinct.size());
     CodegenOptions options;
     options.assembly = options_.keep_assembly;
     parallel(distinct.size(), options_.threads, [&](std::size_t i) {
       Distinct& one = distinct[i];
+      if (device_) {
+        GeneratedDeviceCode generated = generate_device(*one.kernel, one.symbol, *device_, options);
+        shared_bytes[i] = generated.shared_bytes;
+        if (options.assembly) code[i].assembly = generated.ptx;
+        code[i].object.bytes = std::move(generated.ptx);
+        return;
+      }
       code[i] = generate_cached(*one.kernel, one.canonical, one.symbol, target_, options,
                                 options_.cache, one.cached);
     });
@@ -210,7 +222,12 @@ class Compiler {
       kernel.object = object[i];
       const auto& phases = scheduled_[i].kernel->phases;
       for (std::size_t p = 0; p < phases.size(); ++p) {
-        kernel.phases.push_back({phase_symbol(distinct[object[i]].symbol, p), phases[p].grid});
+        const std::string& symbol = distinct[object[i]].symbol;
+        kernel.phases.push_back(
+            {.symbol = device_ ? device_phase_symbol(symbol, p) : phase_symbol(symbol, p),
+             .grid = phases[p].grid,
+             .threads = phases[p].threads,
+             .shared_bytes = shared_bytes[object[i]]});
         r.grid = std::max(r.grid, phases[p].grid);
       }
       kernel.scratch_bytes = code[object[i]].scratch_bytes;
@@ -229,6 +246,7 @@ class Compiler {
   const CompileOptions& options_;
   ir::Graph graph_;
   HostTarget target_;
+  std::optional<DeviceTarget> device_;
   FusedGraph fused_;
   std::vector<ScheduledKernel> scheduled_;
   Compilation out_;

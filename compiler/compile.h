@@ -24,6 +24,9 @@ struct CompileOptions {
   bool strict = false;
   /// f16 or bf16: products of f32 tensors round their operands to it.
   std::optional<DType> autocast = std::nullopt;
+  /// "sm_90a": for a GPU of this kind, whose kernels are PTX; "": for the machine that this runs
+  /// on.
+  std::string gpu = {};
   bool keep_assembly = false;
   /// The machine to generate code for; nothing: the one that this process runs on.
   std::optional<HostTarget> target = std::nullopt;

@@ -39,9 +39,9 @@ FusedRegion RegionFuser::run() {
   return build();
 }
 
-FusedGraph fuse(const ir::Graph& graph, bool enabled) {
+FusedGraph fuse(const ir::Graph& graph, bool enabled, bool together) {
   FusedGraph fused;
-  RegionFuser fuser(fused, graph.body(), enabled);
+  RegionFuser fuser(fused, graph.body(), enabled, together);
   fused.body = fuser.run();
   return fused;
 }

@@ -83,6 +83,8 @@ bool is_source(const ir::Node& node);
 /// rebuild for fewer bytes than storing and loading it would move is not stored. With `fuse` false
 /// every op is a kernel of its own. The order of items lets states and carried values be updated in
 /// place: readers of the old value come first where dependences allow.
-FusedGraph fuse(const ir::Graph& graph, bool fuse = true);
+/// `together`: the target has schedules for products that share an operand, and for sums of an
+/// operand beside a product.
+FusedGraph fuse(const ir::Graph& graph, bool fuse = true, bool together = true);
 
 }  // namespace weft::compiler

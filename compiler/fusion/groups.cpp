@@ -143,7 +143,7 @@ FusedRegion RegionFuser::build() {
         item.writes.push_back({const_cast<Node*>(node), r});
       }
       if (!node->regions.empty()) {
-        RegionFuser nested(fused_, *node->regions[0], enabled_);
+        RegionFuser nested(fused_, *node->regions[0], enabled_, together_);
         item.body = std::make_unique<FusedRegion>(nested.run());
       }
     } else {

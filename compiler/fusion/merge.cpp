@@ -161,7 +161,7 @@ std::string RegionFuser::obstacle(int producer, int consumer) {
   if (p.other != nullptr || c.other != nullptr) return "not a kernel";
   const Rows rows = common_rows(p, c);
   if (!rows) {
-    const bool products = p.anchors.size() == 1 && c.anchors.size() == 1 &&
+    const bool products = together_ && p.anchors.size() == 1 && c.anchors.size() == 1 &&
                           may_share_kernel(*p.anchors[0], *c.anchors[0]);
     if (!c.anchors.empty() && !products) {
       return !p.anchors.empty() ? "each has an anchor"
@@ -247,7 +247,7 @@ void RegionFuser::merge() {
       }
     }
   }
-  merge_operand_sums();
+  if (together_) merge_operand_sums();
   merge_siblings();
 }
 

@@ -15,8 +15,8 @@ namespace weft::compiler {
 
 class RegionFuser {
  public:
-  RegionFuser(FusedGraph& fused, const ir::Region& region, bool enabled)
-      : fused_(fused), region_(region), enabled_(enabled) {}
+  RegionFuser(FusedGraph& fused, const ir::Region& region, bool enabled, bool together)
+      : fused_(fused), region_(region), enabled_(enabled), together_(together) {}
 
   FusedRegion run();
 
@@ -119,6 +119,7 @@ class RegionFuser {
   FusedGraph& fused_;
   const ir::Region& region_;
   bool enabled_;
+  bool together_;  ///< products may share a kernel with another product or a sum
   std::unordered_map<const Node*, Info> info_;
   std::vector<Vertex> vertices_;
   std::unordered_set<int> built_;

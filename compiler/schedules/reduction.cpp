@@ -2,6 +2,7 @@
 #include <stdexcept>
 
 #include "compiler/schedules/reduce.h"
+#include "compiler/schedules/reduction_space.h"
 #include "compiler/schedules/schedule.h"
 
 namespace weft::compiler {
@@ -13,51 +14,6 @@ using loop::Ex;
 using loop::Role;
 using loop::Scalar;
 using ops::Element;
-
-struct Reduction {
-  const Node* node;
-  Shape input;
-  std::vector<int> kept;     ///< input axes that remain
-  std::vector<int> reduced;  ///< input axes that are summed over
-  Shape kept_shape;
-  Shape reduced_shape;
-  Scalar type;
-  bool complex;
-};
-
-Reduction analyse(const Node& node) {
-  Reduction r;
-  r.node = &node;
-  r.input = node.operand_type(0).shape;
-  std::vector<bool> is_reduced(static_cast<std::size_t>(r.input.rank()), false);
-  for (std::int64_t axis : node.attributes.integers("axes")) {
-    is_reduced[static_cast<std::size_t>(axis)] = true;
-  }
-  for (int axis = 0; axis < r.input.rank(); ++axis) {
-    if (is_reduced[static_cast<std::size_t>(axis)]) {
-      r.reduced.push_back(axis);
-      r.reduced_shape.push_back(r.input[axis]);
-    } else {
-      r.kept.push_back(axis);
-      r.kept_shape.push_back(r.input[axis]);
-    }
-  }
-  r.type = register_of(node.results[0].dtype);
-  r.complex = is_complex(node.results[0].dtype);
-  return r;
-}
-
-std::vector<Ex> input_index(const Reduction& r, std::span<const Ex> kept,
-                            std::span<const Ex> reduced) {
-  std::vector<Ex> index(static_cast<std::size_t>(r.input.rank()));
-  for (std::size_t i = 0; i < r.kept.size(); ++i) {
-    index[static_cast<std::size_t>(r.kept[i])] = kept[i];
-  }
-  for (std::size_t i = 0; i < r.reduced.size(); ++i) {
-    index[static_cast<std::size_t>(r.reduced[i])] = reduced[i];
-  }
-  return index;
-}
 
 /// Serial loops over the reduced axes [first, first + extent) (axis 0) and all of the others but,
 /// if `inner_lanes`, the last, which runs in vector lanes.
@@ -126,22 +82,10 @@ void for_kept(GroupEmitter& emitter, const Reduction& r, bool vector, int lanes,
   });
 }
 
-/// Stores the group's outputs for one result; its index without kept axes of extent 1.
-void finish(GroupEmitter& emitter, const Reduction& r, std::span<const Ex> kept,
-            const Element& value) {
-  loop::Arena& a = emitter.arena();
-  const Shape& shape = r.node->results[0].shape;
-  emitter.reset();
-  emitter.bind({const_cast<Node*>(r.node), 0}, value);
-  std::vector<Ex> index(kept.begin(), kept.end());
-  if (!(shape == r.kept_shape)) index = a.delinearize(a.linearize(kept, r.kept_shape), shape);
-  emitter.store_outputs(index, shape);
-}
-
 }  // namespace
 
 void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
-  const Reduction r = analyse(*emitter.group().anchor);
+  const Reduction r = analyse_reduction(*emitter.group().anchor);
   loop::Arena& a = emitter.arena();
   const std::int64_t results = r.kept_shape.elements();
   if (results == 0) {
@@ -156,7 +100,7 @@ void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
         emitter.reset();
         accumulate(emitter, sum, emitter.value(r.node->operands[0], kept));
       }
-      finish(emitter, r, kept, read(emitter, sum));
+      finish_reduction(emitter, r, kept, read(emitter, sum));
     });
     return;
   }
@@ -185,7 +129,7 @@ void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
     for_kept(emitter, r, columns, lanes, terms, 1, [&](std::span<const Ex> kept, Ex) {
       const Reducer sum = declare(emitter, *r.node);
       reduce_loops(emitter, r, a.integer(0), first_extent, kept, sum, inner_lanes);
-      finish(emitter, r, kept, read(emitter, sum));
+      finish_reduction(emitter, r, kept, read(emitter, sum));
     });
     return;
   }
@@ -215,7 +159,7 @@ void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
                  {a.load(partial, slot(part, kept, 0)),
                   r.complex ? a.load(partial, slot(part, kept, 1)) : nullptr});
     });
-    finish(emitter, r, kept, read(emitter, sum));
+    finish_reduction(emitter, r, kept, read(emitter, sum));
   });
 }
 
@@ -258,7 +202,7 @@ void schedule_argmax(GroupEmitter& emitter, const HostTarget& target) {
       emitter.builder().assign(best, a.select(better, value, old));
       emitter.builder().assign(where, a.select(better, i, position));
     });
-    finish(emitter, r, kept, {emitter.builder().read(where), nullptr});
+    finish_reduction(emitter, r, kept, {emitter.builder().read(where), nullptr});
   });
 }
 

@@ -1,7 +1,10 @@
 #include "compiler/schedules/schedule.h"
 
+#include <fmt/format.h>
+
 #include <stdexcept>
 
+#include "compiler/ir/error.h"
 #include "compiler/schedules/hoist.h"
 
 namespace weft::compiler {
@@ -40,6 +43,31 @@ bool exceeds_caches(const Group& group) {
 bool has_host_schedule(const ir::Node& node) {
   if (node.op->pattern == ir::Pattern::tno) return has_tno_schedule(node);
   return node.op->pattern == ir::Pattern::attention && has_attention_schedule(node);
+}
+
+ScheduledKernel schedule_device(const Group& group, bool strict) {
+  ScheduledKernel result;
+  result.kernel = std::make_unique<loop::Kernel>();
+  result.kernel->name = group.name;
+  GroupEmitter emitter(*result.kernel, group, strict);
+  const ir::Node* anchor = group.anchor;
+  if (group.rows) {
+    schedule_rows_device(emitter);
+  } else if (anchor == nullptr) {
+    schedule_elementwise_device(emitter);
+  } else if (anchor->op->pattern == ir::Pattern::dot && group.anchors.size() == 1 &&
+             group.operand_sum == nullptr && !is_complex(anchor->results[0].dtype)) {
+    schedule_dot_device(emitter);
+  } else if (anchor->op->pattern == ir::Pattern::reduction && !anchor->is("argmax")) {
+    schedule_reduction_device(emitter);
+  } else {
+    throw Error(fmt::format("{}: there is no schedule of {} for a GPU yet",
+                            anchor->location.text().empty() ? group.name : anchor->location.text(),
+                            anchor->op->name));
+  }
+  hoist_invariants(*result.kernel);
+  result.workspace_bytes = emitter.workspace_bytes();
+  return result;
 }
 
 ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool strict) {

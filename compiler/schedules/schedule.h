@@ -18,6 +18,10 @@ struct ScheduledKernel {
 /// `strict`: every 16-bit value is rounded where it is computed.
 ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool strict = false);
 
+/// Lays a group on a GPU. Throws Error, with the user's line, where there is no schedule for its
+/// anchor there.
+ScheduledKernel schedule_device(const Group& group, bool strict = false);
+
 /// Whether a composite node has a schedule: the others are to be decomposed.
 bool has_host_schedule(const ir::Node& node);
 /// The same for the Toeplitz operator and its gradients.
@@ -42,6 +46,7 @@ void schedule_scatter(GroupEmitter& emitter, const HostTarget& target);
 void schedule_elementwise_device(GroupEmitter& emitter);
 void schedule_rows_device(GroupEmitter& emitter);
 void schedule_dot_device(GroupEmitter& emitter);
+void schedule_reduction_device(GroupEmitter& emitter);
 
 /// Elements that a block of a pointwise kernel should compute: enough to be worth a hand-over
 /// between threads, few enough to balance.

@@ -21,21 +21,12 @@ bool has(const std::string& text, const std::string& part) {
 /// The PTX for both processors, assembled.
 std::string ptx(const std::string& text) {
   const ir::Graph graph = test::parse(text);
-  const FusedGraph fused = fuse(graph);
+  const FusedGraph fused = fuse(graph, true, false);
   EXPECT_EQ(fused.groups.size(), 1U);
   std::string code;
   for (const char* processor : {"sm_80", "sm_90a"}) {
-    loop::Kernel kernel;
-    kernel.name = "test";
-    GroupEmitter emitter(kernel, fused.groups[0]);
-    if (fused.groups[0].anchor != nullptr && fused.groups[0].anchor->is("dot")) {
-      schedule_dot_device(emitter);
-    } else if (fused.groups[0].rows) {
-      schedule_rows_device(emitter);
-    } else {
-      schedule_elementwise_device(emitter);
-    }
-    code = generate_device(kernel, "test", device_target(processor)).ptx;
+    const ScheduledKernel scheduled = schedule_device(fused.groups[0]);
+    code = generate_device(*scheduled.kernel, "test", device_target(processor)).ptx;
     const std::string said = test::assemble(code, processor);
     EXPECT_TRUE(said.empty() || has(said, "0 bytes spill stores, 0 bytes spill loads")) << said;
   }
@@ -127,6 +118,57 @@ TEST(DeviceSchedule, ProductsFromSharedMemory) {
         EXPECT_TRUE(has(ptx(product(m, n, k, dtype, transposed)), "fma.rn"));
       }
     }
+  }
+}
+
+TEST(DeviceSchedule, ReductionsOfAllKinds) {
+  const auto sum = [](const std::string& shape, const std::string& axes, const std::string& to,
+                      const char* op = "sum", const char* dtype = "f32") {
+    return fmt::format(R"(graph @g {{
+  %x = state {{name = "x", dtype = {4}, shape = {0}}} : {4}{0}
+  %y = neg %x : {4}{0}
+  %s = {3} %y {{axes = {1}, keep = false}} : {4}{2}
+  state_write %s {{name = "s"}}
+}})",
+                       shape, axes, to, op, dtype);
+  };
+  // Columns, few of many terms (two phases), rows too long for a row kernel, all, none.
+  ptx(sum("[100, 64]", "[0]", "[64]"));
+  EXPECT_TRUE(has(ptx(sum("[20000, 64]", "[0]", "[64]")), "test_1("));
+  EXPECT_TRUE(has(ptx(sum("[3, 200000]", "[1]", "[3]")), "shfl.sync"));
+  ptx(sum("[10, 20, 30]", "[0, 2]", "[20]", "max"));
+  ptx(sum("[100000, 3]", "[1]", "[100000]", "min", "f64"));
+  ptx(sum("[5, 0, 3]", "[1]", "[5, 3]"));
+  ptx(sum("[3, 200000]", "[1]", "[3]", "sum", "c64"));
+}
+
+TEST(DeviceSchedule, AWholeGraphIsAPlanForTheDevice) {
+  CompileOptions options;
+  options.gpu = "sm_90a";
+  const Compilation compilation = compile(test::parse(softmax(100, 4096)), options);
+  EXPECT_EQ(compilation.plan.target, "nvptx64/sm_90a");
+  ASSERT_EQ(compilation.plan.kernels.size(), 1U);
+  const plan::Phase& phase = compilation.plan.kernels[0].phases[0];
+  EXPECT_EQ(phase.grid, 100);
+  EXPECT_GT(phase.threads, 0);
+  EXPECT_GT(phase.shared_bytes, 0);
+  EXPECT_TRUE(has(compilation.plan.objects[0].bytes, ".entry " + phase.symbol + "("));
+}
+
+TEST(DeviceSchedule, WhatIsNotThereSaysSo) {
+  CompileOptions options;
+  options.gpu = "sm_80";
+  const ir::Graph graph = test::parse(R"(graph @g {
+  %x = state {name = "x", dtype = f32, shape = [4, 8]} : f32[4, 8] @ "model.cpp":1
+  %y = cumsum %x {axis = 1, exclusive = false, reverse = false} : f32[4, 8] @ "model.cpp":2
+  state_write %y {name = "y"}
+})");
+  try {
+    compile(graph, options);
+    FAIL() << "it compiled";
+  } catch (const Error& error) {
+    EXPECT_TRUE(has(error.what(), "model.cpp:2")) << error.what();
+    EXPECT_TRUE(has(error.what(), "cumsum")) << error.what();
   }
 }
 

@@ -1,0 +1,161 @@
+#include <algorithm>
+
+#include "compiler/schedules/across_threads.h"
+#include "compiler/schedules/reduce.h"
+#include "compiler/schedules/reduction_space.h"
+#include "compiler/schedules/schedule.h"
+
+/// Reductions on a GPU: a thread for each result where neighbouring results are neighbours in
+/// memory or there are enough of them, otherwise a block. Few results of many terms are cut into
+/// parts, which a second phase adds up in order.
+namespace weft::compiler {
+namespace {
+
+using loop::Combine;
+using loop::Ex;
+using ops::Element;
+
+constexpr std::int64_t threads = 256;
+constexpr std::int64_t warp = 32;
+/// Threads that keep a large GPU busy.
+constexpr std::int64_t enough_threads = 1 << 16;
+/// Terms that a thread should have at least.
+constexpr std::int64_t least_terms = 16;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+class ReductionDevice {
+ public:
+  explicit ReductionDevice(GroupEmitter& emitter)
+      : emitter_(emitter),
+        a_(emitter.arena()),
+        b_(emitter.builder()),
+        r_(analyse_reduction(*emitter.group().anchor)),
+        results_(r_.kept_shape.elements()),
+        terms_(r_.reduced_shape.elements()) {
+    const bool neighbours = !r_.kept.empty() && r_.kept.back() == r_.input.rank() - 1;
+    by_thread_ = neighbours || results_ >= enough_threads || terms_ < threads;
+    const std::int64_t own = by_thread_ ? results_ : results_ * threads;
+    const std::int64_t wanted = divide_up(enough_threads, std::max<std::int64_t>(own, 1));
+    const std::int64_t most = terms_ / (least_terms * (by_thread_ ? 1 : threads));
+    parts_ = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(most, 1));
+    part_terms_ = divide_up(terms_, parts_);
+    if (terms_ > 0) parts_ = divide_up(terms_, part_terms_);
+  }
+
+  void run() {
+    if (results_ == 0) {
+      b_.phase(0, threads, [](Ex, Ex) {});
+      return;
+    }
+    if (parts_ > 1) {
+      partial_ = emitter_.workspace(storage_of(r_.type), parts_ * results_ * halves());
+    }
+    by_thread_ ? sweep_by_thread() : sweep_by_block();
+    if (parts_ > 1) add_parts();
+  }
+
+ private:
+  std::int64_t halves() const { return r_.complex ? 2 : 1; }
+
+  void for_results(Ex number, const std::function<void(Ex result)>& body) {
+    if (number->maximum < results_) {
+      body(number);
+      return;
+    }
+    b_.condition(a_.less(number, a_.integer(results_)),
+                 [&] { body(b_.let_within(number, 0, results_ - 1)); });
+  }
+
+  void sweep_by_thread() {
+    const Shape grid{parts_, divide_up(results_, threads)};
+    b_.phase(grid.elements(), threads, [&](Ex block, Ex thread) {
+      const std::vector<Ex> at = a_.delinearize(block, grid);
+      for_results(a_.add(a_.mul(at[1], a_.integer(threads)), thread), [&](Ex result) {
+        const Reducer sum = declare(emitter_, *r_.node);
+        const Ex first = a_.mul(at[0], a_.integer(part_terms_));
+        b_.loop(extent(first, a_.integer(0), 1),
+                [&](Ex i) { add_term(sum, result, a_.add(first, i)); });
+        put(at[0], result, read(emitter_, sum));
+      });
+    });
+  }
+
+  void sweep_by_block() {
+    const Shape grid{parts_, results_};
+    b_.phase(grid.elements(), threads, [&](Ex block, Ex thread) {
+      const std::vector<Ex> at = a_.delinearize(block, grid);
+      const Reducer sum = declare(emitter_, *r_.node);
+      const Ex first = a_.mul(at[0], a_.integer(part_terms_));
+      b_.loop(extent(first, thread, threads), [&](Ex i) {
+        add_term(sum, at[1], a_.add(first, a_.add(a_.mul(i, a_.integer(threads)), thread)));
+      });
+      const Element own = read(emitter_, sum);
+      const auto all = [&](Ex value) {
+        return across_threads(b_, combine_of(*r_.node), value, thread, threads / warp);
+      };
+      const Element total{all(own.re), own.im == nullptr ? nullptr : all(own.im)};
+      b_.condition(a_.equal(thread, a_.integer(0)), [&] { put(at[0], at[1], total); });
+    });
+  }
+
+  void add_parts() {
+    b_.phase(divide_up(results_, threads), threads, [&](Ex block, Ex thread) {
+      for_results(a_.add(a_.mul(block, a_.integer(threads)), thread), [&](Ex result) {
+        const Reducer sum = declare(emitter_, *r_.node);
+        b_.loop(a_.integer(parts_), [&](Ex part) {
+          accumulate(emitter_, sum,
+                     {a_.load(partial_, slot(part, result, 0)),
+                      r_.complex ? a_.load(partial_, slot(part, result, 1)) : nullptr});
+        });
+        finish_reduction(emitter_, r_, a_.delinearize(result, r_.kept_shape), read(emitter_, sum));
+      });
+    });
+  }
+
+  /// Every `stride`-th term of a part from `start` on: how many.
+  Ex extent(Ex first, Ex start, std::int64_t stride) {
+    const Ex end = a_.binary(loop::Binary::minimum, a_.integer(part_terms_),
+                             a_.sub(a_.integer(terms_), first));
+    const Ex left = a_.add(a_.sub(end, start), a_.integer(stride - 1));
+    return a_.floor_div(left, stride);
+  }
+
+  void add_term(const Reducer& sum, Ex result, Ex term) {
+    const Ex inside = b_.let_within(term, 0, terms_ - 1);
+    emitter_.reset();
+    const std::vector<Ex> kept = a_.delinearize(result, r_.kept_shape);
+    const std::vector<Ex> reduced = a_.delinearize(inside, r_.reduced_shape);
+    accumulate(emitter_, sum, emitter_.value(r_.node->operands[0], input_index(r_, kept, reduced)));
+  }
+
+  Ex slot(Ex part, Ex result, std::int64_t half) {
+    const Ex row = a_.add(a_.mul(part, a_.integer(halves())), a_.integer(half));
+    return a_.add(a_.mul(row, a_.integer(results_)), result);
+  }
+
+  void put(Ex part, Ex result, const Element& value) {
+    if (parts_ == 1) {
+      finish_reduction(emitter_, r_, a_.delinearize(result, r_.kept_shape), value);
+      return;
+    }
+    b_.store(partial_, slot(part, result, 0), value.re);
+    if (r_.complex) b_.store(partial_, slot(part, result, 1), value.im);
+  }
+
+  GroupEmitter& emitter_;
+  loop::Arena& a_;
+  loop::Builder& b_;
+  Reduction r_;
+  std::int64_t results_, terms_;
+  bool by_thread_ = true;
+  std::int64_t parts_ = 1;       ///< of the terms
+  std::int64_t part_terms_ = 0;  ///< of each but the last
+  const loop::Buffer* partial_ = nullptr;
+};
+
+}  // namespace
+
+void schedule_reduction_device(GroupEmitter& emitter) { ReductionDevice(emitter).run(); }
+
+}  // namespace weft::compiler
