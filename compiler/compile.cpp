@@ -23,7 +23,6 @@
 #include "compiler/passes/lift_states.h"
 #include "compiler/passes/lower_scan.h"
 #include "compiler/passes/plan_memory.h"
-#include "compiler/passes/share_transforms.h"
 #include "compiler/passes/simplify.h"
 #include "compiler/schedules/schedule.h"
 
@@ -47,7 +46,6 @@ constexpr Pass passes[] = {
     {"cse", common_subexpressions},
     {"dead_code", dead_code},
     {"lower_scan", lower_scan},
-    {"share_transforms", share_transforms},
     {"decompose", [](ir::Graph& graph) { return decompose(graph, has_host_schedule); }},
     {"autocast_bf16", [](ir::Graph& graph) { return autocast(graph, DType::bf16); }},
     {"autocast_f16", [](ir::Graph& graph) { return autocast(graph, DType::f16); }},
@@ -55,9 +53,8 @@ constexpr Pass passes[] = {
 };
 
 /// What compile() runs, in order: composites are simplified as such first, then as primitives.
-constexpr const char* pipeline[] = {
-    "lift_states", "simplify", "cse", "dead_code", "lower_scan", "share_transforms",
-    "decompose",   "simplify", "cse", "hoist",     "dead_code"};
+constexpr const char* pipeline[] = {"lift_states", "simplify", "cse", "dead_code", "lower_scan",
+                                    "decompose",   "simplify", "cse", "hoist",     "dead_code"};
 
 const Pass& find_pass(std::string_view name) {
   for (const Pass& pass : passes) {

@@ -283,12 +283,6 @@ std::vector<Type> infer_gradients(const Node& node) {
   return {x, node.operand_type(1)};
 }
 
-std::vector<Type> infer_with_gradients(const Node& node) {
-  std::vector<Type> gradients = infer_gradients(node);
-  gradients.insert(gradients.begin(), gradients[0]);
-  return gradients;
-}
-
 void gradients_reference(const Node& node, std::span<const Array* const> operands,
                          std::span<Array> results) {
   const Array& x = *operands[0];
@@ -299,12 +293,6 @@ void gradients_reference(const Node& node, std::span<const Array* const> operand
                   add_to(results[0], j, t.at(lag) * g.at(i));
                   add_to(results[1], lag, g.at(i) * x.at(j));
                 });
-}
-
-void with_gradients_reference(const Node& node, std::span<const Array* const> operands,
-                              std::span<Array> results) {
-  tno_reference(node, operands.first(2), results.first(1));
-  gradients_reference(node, operands, results.subspan(1));
 }
 
 Attributes gradient_t_attributes(const Node& node, Value t) {
@@ -352,30 +340,22 @@ void gradient_t_derivative(Backward& d) {
   if (d.wanted(1)) d.add(1, b.emit1("tno", {x, d.gradient()}, causal));
 }
 
-/// Of the gradients, which are the results from `first` on.
-void add_gradients_derivative(Backward& d, std::uint32_t first) {
+void gradients_derivative(Backward& d) {
   Builder& b = d.build();
   const Attributes causal = {{"causal", d.node().attributes.flag("causal")}};
   const Value x = d.operand(0);
   const Value t = d.operand(1);
   const Value g = d.operand(2);
-  if (const Value along_x = d.gradient(first)) {
+  if (const Value along_x = d.gradient(0)) {
     if (d.wanted(1)) {
       d.add(1, b.emit1("tno_gradient_t", {along_x, g}, gradient_t_attributes(d.node(), t)));
     }
     if (d.wanted(2)) d.add(2, b.emit1("tno", {along_x, t}, causal));
   }
-  if (const Value along_t = d.gradient(first + 1)) {
+  if (const Value along_t = d.gradient(1)) {
     if (d.wanted(0)) d.add(0, b.emit1("tno_gradient_x", {g, along_t}, causal));
     if (d.wanted(2)) d.add(2, b.emit1("tno", {x, along_t}, causal));
   }
-}
-
-void gradients_derivative(Backward& d) { add_gradients_derivative(d, 0); }
-
-void with_gradients_derivative(Backward& d) {
-  if (d.gradient(0)) tno_derivative(d);
-  if (d.gradient(1) || d.gradient(2)) add_gradients_derivative(d, 1);
 }
 
 std::vector<Value> tno_decompose(Builder& b, const Node& node) {
@@ -404,15 +384,6 @@ std::vector<Value> gradients_decompose(Builder& b, const Node& node) {
   const TnoGradients gradients =
       form(b, x, node.operands[1], node.attributes.flag("causal"), node.operands[2], true, true);
   return {gradients.x, gradients.t};
-}
-
-std::vector<Value> with_gradients_decompose(Builder& b, const Node& node) {
-  const Attributes causal = {{"causal", node.attributes.flag("causal")}};
-  const Value x = node.operands[0];
-  const Value t = node.operands[1];
-  const Value y = b.emit1("tno", {x, t}, causal);
-  Node* gradients = b.emit(op("tno_gradients"), {x, t, node.operands[2]}, causal);
-  return {y, gradients->result(0), gradients->result(1)};
 }
 
 Sample tno_sample(Random& random, DType dtype) {
@@ -470,16 +441,6 @@ std::span<const Op> tno_ops() {
          tno_types(), gradients_derivative, gradients_reference, none, gradients_decompose,
          gradients_sample, 200,
          "gradients of tno(x, t) for x and for t, given g, that of its result"),
-      Op({"tno_with_gradients",
-          Pattern::tno,
-          3,
-          3,
-          0,
-          {{"causal", ir::AttributeSpec::flag}},
-          infer_with_gradients},
-         tno_types(), with_gradients_derivative, with_gradients_reference, none,
-         with_gradients_decompose, gradients_sample, 300,
-         "tno(x, t) and its gradients for x and for t, given g, where g does not depend on it"),
       Op({"tno_gradient_x",
           Pattern::tno,
           2,

@@ -21,15 +21,11 @@ double tno_operations(const Node& node) {
   const double coefficient_lines =
       static_cast<double>(t.elements()) /
       static_cast<double>(std::max<std::int64_t>(t.rank() >= 2 ? t[t.rank() - 2] : 1, 1));
-  const bool all = node.is("tno_with_gradients");
-  const double products = all ? 3 : both ? 2 : 1;
+  const double products = both ? 2 : 1;
   const double visible = node.attributes.flag("causal") ? (n + 1) / 2 : n;
   const double direct = 2 * lines * n * visible * products;
   const double transform = 2.5 * 2 * n * std::log2(2 * n);
-  const double transforms = lines * (all    ? 4
-                                     : both ? 3
-                                            : 2) +
-                            coefficient_lines * (all || both ? 2 : 1);
+  const double transforms = lines * (both ? 3 : 2) + coefficient_lines * products;
   // A complex multiply-add for each of the n + 1 bins.
   return std::min(direct, transforms * transform + 8 * lines * (n + 1) * products);
 }

@@ -12,7 +12,6 @@ namespace weft::compiler {
 
 using ir::Node;
 using ir::Pattern;
-using ir::Region;
 using ir::Value;
 
 void RegionFuser::gather_members(Value value,

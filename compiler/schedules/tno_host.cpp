@@ -82,7 +82,7 @@ class TnoKernel {
           const Sequence sequence{a_.add(a_.mul(row, a_.integer(e_.groups)), at[0]), channel,
                                   reverse};
           Signal line = read_sequence(0, scratch, sequence);
-          write_sequence(line, sequence, 0);
+          write_sequence(line, sequence);
           const auto middle = [&](Ex slot, Points& values) {
             for (std::size_t q = 0; q < values[0].size(); ++q) {
               values[0][q] = here(multiply(a_, values[0][q], fetch(spectrum, slot, q, lane)));
@@ -99,10 +99,9 @@ class TnoKernel {
   }
 
   /// tno_gradient_t: of x and g in reverse, summed over the batch; with tno_gradients also that of
-  /// g in reverse and t, and with tno_with_gradients that of x and t, from the same transforms.
+  /// g in reverse and t, from the same transforms.
   void gradients() {
-    const bool all = node_.is("tno_with_gradients");
-    const bool both = all || node_.is("tno_gradients");
+    const bool both = node_.is("tno_gradients");
     const std::size_t gradient = both ? 2 : 1;
     const loop::Buffer* x_scratch = passes_.scratch("x");
     const loop::Buffer* g_scratch = passes_.scratch("g");
@@ -135,21 +134,16 @@ class TnoKernel {
               }
               store(sum, slot, q, lane, value);
               if (!both) continue;
-              const ComplexEx factor = here(fetch(spectrum, slot, q, lane));
-              values[1][q] = here(multiply(a_, values[1][q], factor));
-              if (all) values[0][q] = here(multiply(a_, values[0][q], factor));
+              values[1][q] = here(multiply(a_, values[1][q], fetch(spectrum, slot, q, lane)));
             }
           };
           const Ex line = a_.add(a_.mul(row, a_.integer(e_.groups)), at[0]);
-          const Sequence forward{line, channel, false};
-          const Sequence backward{line, channel, true};
-          Signal x = read_sequence(0, x_scratch, forward);
-          Signal g = read_sequence(gradient, g_scratch, backward);
-          if (all) write_sequence(x, forward, 0);
-          if (both) write_sequence(g, backward, all ? 1 : 0);
+          const Signal x = read_sequence(0, x_scratch, {line, channel, false});
+          Signal g = read_sequence(gradient, g_scratch, {line, channel, true});
+          if (both) write_sequence(g, {line, channel, true});
           passes_.run({x, g}, middle, lane, [&](Ex position) {
             if (!streaming_) return;
-            if (both) prefetch_epilogue(all ? forward : backward, position);
+            if (both) prefetch_epilogue({line, channel, true}, position);
             prefetch_next({0, gradient}, at[0], at[1], row, lane, position);
           });
         });
@@ -284,46 +278,36 @@ class TnoKernel {
     return signal;
   }
 
-  /// Lets the inverse transform end in a result.
-  void write_sequence(Signal& signal, Sequence to, std::uint32_t result) {
-    const Value value{const_cast<Node*>(&node_), result};
-    const auto index_of = [=, this](Ex position) {
-      return index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel);
-    };
-    const auto write = [=, this](Ex position, Ex element) {
-      const std::vector<Ex> index = index_of(position);
-      if (result > 0) {
-        if (!emitter_.is_output(value)) return;
-        emitter_.store(value, a_.linearize(index, value.shape()), {element, nullptr}, nullptr,
-                       streaming_);
-        return;
-      }
+  /// Lets the inverse transform end in the first result.
+  void write_sequence(Signal& signal, Sequence to) {
+    const auto write = [=, this](Ex position, Ex value) {
       emitter_.reset();
-      emitter_.bind(value, {element, nullptr});
-      emitter_.store_outputs(index, value.shape(), streaming_);
+      emitter_.bind({const_cast<Node*>(&node_), 0}, {value, nullptr});
+      emitter_.store_outputs(
+          index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel),
+          node_.results[0].shape, streaming_);
     };
     if (e_.causal) {
       signal.wanted = e_.n;
       signal.real_part = true;
-      if (result == 0) {
-        signal.ahead_of_write = [=, this](Ex position) {
-          const std::vector<Ex> index = index_of(position);
-          emitter_.prefetch_epilogue(index, value.shape());
-          if (!streaming_) emitter_.prefetch_outputs(index, value.shape());
-        };
-      }
-      signal.write = [=](Ex position, const ComplexEx& element) { write(position, element.re); };
+      signal.ahead_of_write = [=, this](Ex position) {
+        const auto index =
+            index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel);
+        emitter_.prefetch_epilogue(index, node_.results[0].shape);
+        if (!streaming_) emitter_.prefetch_outputs(index, node_.results[0].shape);
+      };
+      signal.write = [=](Ex position, const ComplexEx& value) { write(position, value.re); };
       return;
     }
     // Elements n - 1 .. 2n - 2 of the convolution.
     signal.wanted = length_;
-    signal.write = [=, this](Ex position, const ComplexEx& element) {
+    signal.write = [=, this](Ex position, const ComplexEx& value) {
       const std::int64_t first = e_.n - 1;
       b_.condition(a_.logical_and(a_.less_equal(a_.integer(first), position),
                                   a_.less(position, a_.integer(2 * e_.n - 1))),
-                   [&] { write(a_.sub(position, a_.integer(first)), element.re); });
+                   [&] { write(a_.sub(position, a_.integer(first)), value.re); });
       b_.condition(a_.less(position, a_.integer(2 * e_.n - 1 - length_)),
-                   [&] { write(a_.add(position, a_.integer(length_ - first)), element.im); });
+                   [&] { write(a_.add(position, a_.integer(length_ - first)), value.im); });
     };
   }
 
@@ -392,8 +376,7 @@ class TnoKernel {
       emitter_.store_outputs(index, node_.results[0].shape);
       return;
     }
-    const Value result{const_cast<Node*>(&node_),
-                       static_cast<std::uint32_t>(node_.results.size() - 1)};
+    const Value result{const_cast<Node*>(&node_), 1};
     if (!emitter_.is_output(result)) return;
     emitter_.store(result, a_.linearize(index, result.shape()), {value, nullptr});
   }

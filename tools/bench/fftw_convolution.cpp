@@ -196,7 +196,7 @@ FftwConvolution::FftwConvolution(Sizes sizes, Layout layout, int threads)
     : implementation_(std::make_unique<Implementation>(sizes, layout, threads)) {}
 FftwConvolution::~FftwConvolution() = default;
 
-void FftwConvolution::forward(const float* v, const float* t, float* y) {
+void FftwConvolution::forward(const float* u, const float* v, const float* t, float* z) {
   Implementation& self = *implementation_;
   const std::int64_t row_elements = self.sizes.n * self.sizes.d;
   self.transform(self.workers.front(), t, self.filter.data());
@@ -204,12 +204,15 @@ void FftwConvolution::forward(const float* v, const float* t, float* y) {
     self.transform(worker, v + row * row_elements, worker.spectrum.data());
     multiply(parts(self.filter.data()), parts(worker.spectrum.data()), parts(worker.sum.data()),
              self.bins);
-    self.inverse(worker, worker.sum.data(), y + row * row_elements);
+    const std::int64_t first = row * row_elements;
+    self.inverse(worker, worker.sum.data(), z + first);
+    for (std::int64_t i = 0; i < row_elements; ++i) z[first + i] *= u[first + i];
   });
 }
 
 void FftwConvolution::forward_backward(const float* u, const float* v, const float* t,
-                                       const float* g, float* z, const Gradients& gradients) {
+                                       const float* g, float scale, float* z,
+                                       const Gradients& gradients) {
   Implementation& self = *implementation_;
   const std::int64_t row_elements = self.sizes.n * self.sizes.d;
   self.transform(self.workers.front(), t, self.filter.data());
@@ -229,8 +232,9 @@ void FftwConvolution::forward_backward(const float* u, const float* v, const flo
     const std::int64_t first = row * row_elements;
     float* y = self.gated.at(first);
     for (std::int64_t i = 0; i < row_elements; ++i) {
-      gradients.u[first + i] = g[first + i] * y[i];
-      y[i] = g[first + i] * u[first + i];
+      const float incoming = scale * g[first + i] * z[first + i];
+      gradients.u[first + i] = incoming * y[i];
+      y[i] = incoming * u[first + i];
     }
     self.transform(worker, y, worker.spectrum.data());
     const float* gradient = parts(worker.spectrum.data());

@@ -28,16 +28,16 @@ class FftwConvolution {
   FftwConvolution(const FftwConvolution&) = delete;
   FftwConvolution& operator=(const FftwConvolution&) = delete;
 
-  /// y = tno(v, t)
-  void forward(const float* v, const float* t, float* y);
-  /// z = u * tno(v, t) and the gradients for the gradient g of z.
+  /// z = u * tno(v, t)
+  void forward(const float* u, const float* v, const float* t, float* z);
+  /// z = u * tno(v, t) and the gradients for the gradient scale * g * z of z.
   struct Gradients {
     float* u;
     float* v;
     float* t;
   };
-  void forward_backward(const float* u, const float* v, const float* t, const float* g, float* z,
-                        const Gradients& gradients);
+  void forward_backward(const float* u, const float* v, const float* t, const float* g, float scale,
+                        float* z, const Gradients& gradients);
 
   static std::string version();
   /// The smallest length >= minimum whose prime factors are 2, 3, 5 and 7.

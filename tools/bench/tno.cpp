@@ -30,6 +30,9 @@ std::vector<float> noise(std::int64_t elements, unsigned seed) {
   return values;
 }
 
+/// Sums of n products of unit size are of size sqrt(n).
+float incoming_scale(std::int64_t n) { return 1 / std::sqrt(static_cast<float>(n)); }
+
 struct Tensors {
   Tensors(std::int64_t n, std::int64_t d)
       : v(noise(batch * n * d, 1)),
@@ -46,10 +49,10 @@ Executable forward_program(State& state, std::int64_t n, std::int64_t d, int thr
   const Program program = trace(
       state,
       [&] {
+        const Tensor u = weft::state("u", {batch, n, d});
         const Tensor v = weft::state("v", {batch, n, d});
         const Tensor t = weft::state("t", {n, d});
-        const Tensor y = weft::state("y", {batch, n, d});
-        assign(y, weft::tno(v, t, true));
+        assign(weft::state("z", {batch, n, d}), u * weft::tno(v, t, true));
       },
       "tno_forward");
   CompileOptions options;
@@ -66,7 +69,9 @@ Executable backward_program(State& state, std::int64_t n, std::int64_t d, int th
         const Tensor t = weft::state("t", {n, d});
         const Tensor g = weft::state("g", {batch, n, d});
         const Tensor z = u * weft::tno(v, t, true);
-        const std::vector<Tensor> gradients = grad(z, {u, v, t}, g);
+        // As of a loss: what flows in depends on the result.
+        const Tensor h = g * z * incoming_scale(n);
+        const std::vector<Tensor> gradients = grad(z, {u, v, t}, h);
         assign(weft::state("z", {batch, n, d}), z);
         assign(weft::state("gu", {batch, n, d}), gradients[0]);
         assign(weft::state("gv", {batch, n, d}), gradients[1]);
@@ -138,7 +143,6 @@ void run_case(std::int64_t n, std::int64_t d, const std::string& name, const Set
   std::vector<Work> forward;
   std::vector<Work> both;
   std::vector<std::string> peers;
-  std::vector<float> y(elements);
   std::vector<float> z(elements);
   std::vector<float> gu(elements);
   std::vector<float> gv(elements);
@@ -149,13 +153,14 @@ void run_case(std::int64_t n, std::int64_t d, const std::string& name, const Set
   for (FftwConvolution* peer : {&strided, &transposed}) {
     forward.push_back(timed([&, peer](std::int64_t count) {
       for (std::int64_t i = 0; i < count; ++i) {
-        peer->forward(tensors.v.data(), tensors.t.data(), y.data());
+        peer->forward(tensors.u.data(), tensors.v.data(), tensors.t.data(), z.data());
       }
     }));
     both.push_back(timed([&, peer](std::int64_t count) {
       for (std::int64_t i = 0; i < count; ++i) {
         peer->forward_backward(tensors.u.data(), tensors.v.data(), tensors.t.data(),
-                               tensors.g.data(), z.data(), {gu.data(), gv.data(), gt.data()});
+                               tensors.g.data(), incoming_scale(n), z.data(),
+                               {gu.data(), gv.data(), gt.data()});
       }
     }));
     peers.push_back(FftwConvolution::version() +
@@ -170,7 +175,7 @@ void run_case(std::int64_t n, std::int64_t d, const std::string& name, const Set
     executable.run();
     for (const Work& peer : forward) {
       peer(1);
-      check(name + ", y", state.data<float>("y"), y, terms);
+      check(name + ", z", state.data<float>("z"), z, terms);
     }
     report_case({name, "forward"}, executable, forward, peers, settings, report);
   }

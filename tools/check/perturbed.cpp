@@ -346,9 +346,7 @@ void Evaluation::add_to_lines(Array& result, const Node& node) {
 void Evaluation::add_to_channels(Array& result, const Node& node, std::size_t index,
                                  std::span<const Array* const> operands) {
   const auto is_result = [&](std::size_t operand) {
-    // The operator needs x and t, the gradient of x needs t and g.
-    if (node.is("tno_with_gradients")) return operand == (index + 2) % 3;
-    return node.is("tno_gradients") && operand == index;
+    return node.is("tno_gradients") && operand == index;  // the gradient of x needs t and g
   };
   const Shape& shape = result.type.shape;
   const std::int64_t channels = shape[shape.rank() - 1];
