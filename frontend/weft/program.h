@@ -245,7 +245,7 @@ struct CompileOptions {
   std::string device = "host";
   /// The processor to generate code for, by LLVM's name: "x86-64-v3" (AVX2), say; "": this
   /// machine's. Program::compile throws Error where there is none of that name.
-  std::string cpu;
+  std::string cpu = {};
   bool fuse = true;  ///< false: every operation is a kernel of its own
   /// false: no kernels for attention and Toeplitz operators as a whole, only for their parts.
   bool composites = true;
