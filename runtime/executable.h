@@ -99,8 +99,8 @@ class Executable {
   /// the whole plan is run once for each, with that number as the iteration that feeders see.
   void run(std::int64_t from, std::int64_t to);
 
-  /// Time of each kernel while profiling is on; turning it on starts from zero. On a GPU kernels are
-  /// then launched one by one, and measured there.
+  /// Time of each kernel while profiling is on; turning it on starts from zero. On a GPU kernels
+  /// are then launched one by one, and measured there.
   void set_profiling(bool on);
   std::vector<KernelTime> profile() const;
 

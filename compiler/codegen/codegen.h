@@ -75,9 +75,9 @@ struct GeneratedDeviceCode {
 /// The name of a phase's entry in PTX, whose names have letters, digits and underscores only.
 std::string device_phase_symbol(const std::string& symbol, std::size_t phase);
 
-/// Generates PTX with an entry for each phase, named device_phase_symbol(), whose parameters are the
-/// arguments' addresses in global memory; blocks and threads have one dimension. Throws Error with
-/// LLVM's message and the kernel's name, and where an operation has no code for a GPU.
+/// Generates PTX with an entry for each phase, named device_phase_symbol(), whose parameters are
+/// the arguments' addresses in global memory; blocks and threads have one dimension. Throws Error
+/// with LLVM's message and the kernel's name, and where an operation has no code for a GPU.
 GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::string& symbol,
                                     const DeviceTarget& target, const CodegenOptions& options = {});
 

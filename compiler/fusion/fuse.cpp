@@ -34,6 +34,7 @@ FusedRegion RegionFuser::run() {
   number();
   count_uses();
   choose_virtual();
+  if (enabled_) move_to_producers();
   make_vertices();
   if (enabled_) merge();
   return build();

@@ -74,6 +74,10 @@ class RegionFuser {
   bool reader_accepts(const Info& info, const Use& use, const Node& node) const;
   void choose_virtual();
   void refuse_recomputing(const Node& node, std::size_t readers);
+  /// Ahead of a transform a value is computed where fewer bytes are read for it: the kernel that
+  /// made the last of its operands stores it in place of that, where it has the others at hand.
+  void move_to_producers();
+  bool is_better_stored(const Node& node) const;
 
   // merge.cpp: which kernels are one
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "compiler/fusion/region.h"
 
@@ -163,6 +164,87 @@ void RegionFuser::refuse_recomputing(const Node& node, std::size_t readers) {
                 "loading it moves {:.0f}",
                 readers, info.leaf_bytes * count, bytes * (count + 1));
   fused_.refusals.push_back({&node, nullptr, reason});
+}
+
+bool RegionFuser::is_better_stored(const Node& node) const {
+  const Info& info = info_.at(&node);
+  if (!info.is_virtual || node.op->pattern != Pattern::elementwise || is_immediate(node)) {
+    return false;
+  }
+  // Read by one transform, as its prologue.
+  if (info.uses.size() != 1) return false;
+  const Node& transform = *info.uses[0].user;
+  if (transform.op->pattern != Pattern::tno && transform.op->pattern != Pattern::fft) return false;
+  std::vector<Read> leaves;
+  std::set<std::pair<const Node*, Position>> seen;
+  collect({const_cast<Node*>(&node), 0}, at_own_position, leaves, seen);
+  // The last one that is made in this region: the others may be at hand where it is.
+  const Node* source = nullptr;
+  for (const Read& leaf : leaves) {
+    if (!leaf.at.same()) {
+      // A bias: small, and read in any case.
+      if (leaf.value.type().bytes() * 8 > node.results[0].bytes()) return false;
+      continue;
+    }
+    const Node& producer = *leaf.value.node;
+    if (!here(producer) || !(is_anchor(producer) || pointwise(producer))) continue;
+    if (source == nullptr || info_.at(&producer).position > info_.at(source).position) {
+      source = &producer;
+    }
+  }
+  if (source == nullptr || leaves.size() < 2 || source->results.size() != 1) return false;
+  if (source->op->pattern == Pattern::scatter || info_.at(source).escapes ||
+      node.results[0].bytes() > source->results[0].bytes()) {
+    return false;
+  }
+  std::set<std::pair<const Node*, std::uint32_t>> at_hand;
+  const auto note_reads = [&](const Node& reader) {
+    for (const Read& read : reads(reader)) {
+      if (read.at.same()) at_hand.insert({read.value.node, read.value.index});
+    }
+  };
+  // What its kernel has read before,
+  for (const Node* made = source; made != nullptr && pointwise(*made);) {
+    note_reads(*made);
+    const Node* before = nullptr;
+    for (const Read& read : reads(*made)) {
+      const Node* producer = read.value.node;
+      if (read.at.same() && here(*producer) && !is_source(*producer) &&
+          (before == nullptr || info_.at(producer).position > info_.at(before).position)) {
+        before = producer;
+      }
+    }
+    made = before;
+  }
+  // and reads for what else is made of it, which must all be pointwise and not wait for the
+  // transform.
+  std::vector<const Node*> readers;
+  for (const Use& use : info_.at(source).uses) readers.push_back(use.user);
+  while (!readers.empty()) {
+    const Node* reader = readers.back();
+    readers.pop_back();
+    if (reader == &node) continue;
+    if (reader->op->pattern != Pattern::elementwise ||
+        reader->results[0].elements() != node.results[0].elements() ||
+        info_.at(reader).position > info_.at(&transform).position) {
+      return false;
+    }
+    if (!info_.at(reader).is_virtual) {
+      note_reads(*reader);
+      continue;
+    }
+    for (const Use& use : info_.at(reader).uses) readers.push_back(use.user);
+  }
+  return std::all_of(leaves.begin(), leaves.end(), [&](const Read& leaf) {
+    return leaf.value.node == source || !leaf.at.same() ||
+           at_hand.count({leaf.value.node, leaf.value.index}) != 0;
+  });
+}
+
+void RegionFuser::move_to_producers() {
+  for (const Node* node : region_.nodes) {
+    if (is_better_stored(*node)) info_[node].is_virtual = false;
+  }
 }
 
 }  // namespace weft::compiler

@@ -156,6 +156,37 @@ TEST(Fuse, ReductionsOverRowsAndWhatIsBetweenAreOneKernel) {
   EXPECT_EQ(fused.groups[0].rows, (Rows{16, 32}));
 }
 
+TEST(Fuse, WhatATransformReadsIsStoredByTheKernelThatHasItsOperands) {
+  const auto text = [](const char* other) {
+    return std::string(R"(graph @g {
+  %u = state {name = "u", dtype = f32, shape = [2, 16, 8]} : f32[2, 16, 8]
+  %v = state {name = "v", dtype = f32, shape = [2, 16, 8]} : f32[2, 16, 8]
+  %w = state {name = "w", dtype = f32, shape = [2, 16, 8]} : f32[2, 16, 8]
+  %t = state {name = "t", dtype = f32, shape = [16, 8]} : f32[16, 8]
+  %y = tno %v, %t {causal = true} : f32[2, 16, 8]
+  %z = mul %u, %y : f32[2, 16, 8]
+  %x = mul %y, )") +
+           other + R"( : f32[2, 16, 8]
+  %r = tno %x, %t {causal = true} : f32[2, 16, 8]
+  state_write %z {name = "z"}
+  state_write %r {name = "r"}
+})";
+  };
+  const auto stored = [](const FusedGraph& fused) {
+    std::vector<std::string> ops;
+    for (const ir::Value output : fused.groups[0].outputs) ops.emplace_back(output.node->op->name);
+    return ops;
+  };
+  // The first kernel reads u for z: it stores x, and y nowhere.
+  const ir::Graph at_hand = test::parse(text("%u"));
+  EXPECT_EQ(stored(fuse(at_hand)), (std::vector<std::string>{"mul", "mul"}));
+  EXPECT_EQ(fuse(at_hand).groups[1].inputs.size(), 2U);
+  // It does not read w: the second one does.
+  const ir::Graph elsewhere = test::parse(text("%w"));
+  EXPECT_EQ(stored(fuse(elsewhere)), (std::vector<std::string>{"tno", "mul"}));
+  EXPECT_EQ(fuse(elsewhere).groups[1].inputs.size(), 3U);
+}
+
 TEST(Fuse, ReductionsOverOtherRowsAreNot) {
   // The second reduction runs over pairs of the first one's rows.
   const ir::Graph graph = test::parse(R"(graph @g {
