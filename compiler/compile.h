@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "compiler/codegen/codegen.h"
+#include "compiler/codegen/target.h"
 #include "compiler/ir/graph.h"
 #include "compiler/object_cache.h"
 #include "runtime/plan.h"
