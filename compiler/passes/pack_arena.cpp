@@ -67,8 +67,10 @@ std::int64_t pack_arena(std::vector<ArenaBlock>& blocks) {
   std::vector<std::int64_t> offsets(blocks.size());
   for (const Less& less : orders) {
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return less(blocks[a], blocks[b]); });
+    // Equal ones in the order of the program.
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return less(blocks[a], blocks[b]) || (!less(blocks[b], blocks[a]) && a < b);
+    });
     const std::int64_t bytes = pack(blocks, order, offsets);
     if (bytes >= best) continue;
     best = bytes;

@@ -11,7 +11,6 @@
 namespace weft::compiler {
 namespace {
 
-using loop::Combine;
 using loop::Ex;
 using ops::Element;
 
