@@ -27,8 +27,8 @@ class Task {
     struct Final {
       bool await_ready() noexcept { return false; }
       std::coroutine_handle<> await_suspend(std::coroutine_handle<promise_type> handle) noexcept {
-        const std::coroutine_handle<> caller = handle.promise().caller;
-        return caller ? caller : std::noop_coroutine();
+        const std::coroutine_handle<> next = handle.promise().caller;
+        return next ? next : std::noop_coroutine();
       }
       void await_resume() noexcept {}
     };
