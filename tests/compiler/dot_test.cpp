@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "run.h"
-#include "runtime/executable.h"
 
 // Matrix products of every schedule against sums over indices in double precision: all
 // transpositions, sizes around those of tiles, panels, vectors and chunks, what is fused before and
@@ -79,19 +78,7 @@ std::vector<double> sums(const Case& c, const std::vector<double>& x, const std:
 }
 
 std::vector<double> run(const Compilation& compilation, const test::Values& inputs, int threads) {
-  State state;
-  for (const plan::Buffer& buffer : compilation.plan.buffers) {
-    if (buffer.kind != plan::BufferKind::state || state.has(buffer.name)) continue;
-    state.add(buffer.name, buffer.type);
-    const auto given = inputs.find(buffer.name);
-    if (given != inputs.end()) state.set_values(buffer.name, given->second);
-  }
-  runtime::RunOptions options;
-  options.threads = threads;
-  runtime::Executable executable(compilation.plan, options);
-  executable.bind(state);
-  executable.run();
-  return state.values("y");
+  return test::run_plan(compilation.plan, inputs, threads).at("y");
 }
 
 struct Precision {

@@ -11,15 +11,20 @@ namespace weft::test {
 
 Values run_compiled(const ir::Graph& graph, const Values& inputs,
                     const compiler::CompileOptions& options) {
-  compiler::Compilation compilation = compiler::compile(graph, options);
+  return run_plan(compiler::compile(graph, options).plan, inputs);
+}
+
+Values run_plan(const plan::Plan& plan, const Values& inputs, int threads) {
   State state;
-  for (const plan::Buffer& buffer : compilation.plan.buffers) {
+  for (const plan::Buffer& buffer : plan.buffers) {
     if (buffer.kind != plan::BufferKind::state || state.has(buffer.name)) continue;
     state.add(buffer.name, buffer.type);
     const auto given = inputs.find(buffer.name);
     if (given != inputs.end()) state.set_values(buffer.name, given->second);
   }
-  runtime::Executable executable(std::move(compilation.plan));
+  runtime::RunOptions options;
+  if (threads > 0) options.threads = threads;
+  runtime::Executable executable(plan, options);
   executable.bind(state);
   executable.run();
   Values out;

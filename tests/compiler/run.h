@@ -19,6 +19,8 @@ inline ir::Graph parse(std::string_view text) { return ir::parse(text, ops::tabl
 /// States after one run of the compiled graph from `inputs` (others start as zeros).
 Values run_compiled(const ir::Graph& graph, const Values& inputs,
                     const compiler::CompileOptions& options = {});
+/// The same of what was compiled before, on a number of threads (0: as many as cores).
+Values run_plan(const plan::Plan& plan, const Values& inputs, int threads = 0);
 /// The same by the reference evaluation.
 Values run_reference(const ir::Graph& graph, const Values& inputs);
 

@@ -8,7 +8,6 @@
 
 #include "compiler/fusion/fuse.h"
 #include "run.h"
-#include "runtime/executable.h"
 
 // Two products that share an operand and meet in an elementwise op are one kernel: against sums in
 // double precision, with either operand shared and either of the others transposed.
@@ -88,26 +87,6 @@ Sums sums(const Case& c, const std::vector<double>& x, const std::vector<double>
   return out;
 }
 
-struct Results {
-  std::vector<double> u, y;
-};
-
-Results run(const Compilation& compilation, const test::Values& inputs, int threads) {
-  State state;
-  for (const plan::Buffer& buffer : compilation.plan.buffers) {
-    if (buffer.kind != plan::BufferKind::state || state.has(buffer.name)) continue;
-    state.add(buffer.name, buffer.type);
-    const auto given = inputs.find(buffer.name);
-    if (given != inputs.end()) state.set_values(buffer.name, given->second);
-  }
-  runtime::RunOptions options;
-  options.threads = threads;
-  runtime::Executable executable(compilation.plan, options);
-  executable.bind(state);
-  executable.run();
-  return {state.values("u"), state.values("y")};
-}
-
 void check(const Case& c, std::size_t kernels = 1) {
   SCOPED_TRACE(text(c));
   const ir::Graph graph = test::parse(graph_text(c));
@@ -120,27 +99,27 @@ void check(const Case& c, std::size_t kernels = 1) {
   const test::Values inputs = {
       {"x", exact(c.m * c.k, 1)}, {"a", exact(c.k * c.n, 2)}, {"b", exact(c.k * c.n, 3)}};
   const Compilation compilation = compile(graph);
-  const Results actual = run(compilation, inputs, 1);
+  const test::Values actual = test::run_plan(compilation.plan, inputs, 1);
   for (const int threads : {2, 5}) {
-    const Results other = run(compilation, inputs, threads);
-    EXPECT_EQ(actual.u, other.u);
-    EXPECT_EQ(actual.y, other.y);
+    EXPECT_EQ(actual, test::run_plan(compilation.plan, inputs, threads));
   }
+  const std::vector<double>& actual_u = actual.at("u");
+  const std::vector<double>& actual_y = actual.at("y");
   const Sums u = sums(c, inputs.at("x"), inputs.at("a"), c.first_transposed);
   const Sums v = sums(c, inputs.at("x"), inputs.at("b"), c.second_transposed);
   const double sum_unit = c.dtype == "f64" ? 0x1p-53 : 0x1p-24;
   const double unit = c.dtype == "bf16" ? 0x1p-8 : sum_unit;
-  ASSERT_EQ(actual.u.size(), u.value.size());
-  for (std::size_t i = 0; i < actual.u.size(); ++i) {
+  ASSERT_EQ(actual_u.size(), u.value.size());
+  for (std::size_t i = 0; i < actual_u.size(); ++i) {
     // Sums of k products in any order, then each result's own rounding.
     const double length = static_cast<double>(c.k + 2) * sum_unit;
     const double u_bound = length * u.magnitude[i] + 1.01 * unit * std::abs(u.value[i]);
     const double v_bound = length * v.magnitude[i] + 1.01 * unit * std::abs(v.value[i]);
-    ASSERT_NEAR(actual.u[i], u.value[i], u_bound) << "element " << i;
+    ASSERT_NEAR(actual_u[i], u.value[i], u_bound) << "element " << i;
     const double expected = std::max(u.value[i], 0.0) * v.value[i];
     const double bound = std::abs(u.value[i]) * v_bound + std::abs(v.value[i]) * u_bound +
                          u_bound * v_bound + 1.01 * unit * std::abs(expected);
-    ASSERT_NEAR(actual.y[i], expected, bound) << "element " << i;
+    ASSERT_NEAR(actual_y[i], expected, bound) << "element " << i;
   }
 }
 
