@@ -3,6 +3,7 @@
 
 #include "compiler/loop/math.h"
 #include "compiler/schedules/attention_tiles.h"
+#include "compiler/schedules/divide.h"
 
 /// The gradients of attention on a CPU, in one pass over blocks of queries for each strip of keys:
 /// a key is a vector lane, the probabilities are computed again from the softmax's denominator. The
@@ -15,8 +16,6 @@ using ir::Node;
 using ir::Value;
 using loop::Ex;
 using loop::Role;
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class AttentionBackwardKernel {
  public:

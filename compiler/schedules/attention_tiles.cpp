@@ -1,4 +1,5 @@
 #include "compiler/schedules/attention_tiles.h"
+#include "compiler/schedules/divide.h"
 
 #include <algorithm>
 #include <numeric>
@@ -19,8 +20,6 @@ constexpr std::int64_t longest_row = 256;
 /// Fewer queries would leave most lanes idle.
 constexpr std::int64_t fewest_queries = 8;
 constexpr std::int64_t element_bytes = 4;
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "compiler/schedules/divide.h"
 #include "compiler/schedules/dot_tiled.h"
 
 namespace weft::compiler {
@@ -33,8 +34,6 @@ constexpr std::int64_t few_blocks = 8;
 /// into at most so many parts, of so many steps at least: sums of a part are a store and a load.
 constexpr std::int64_t most_parts = 16;
 constexpr std::int64_t shortest_part = 512;
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// The number of rows of a tile that wastes least: a step of the contracted axis takes a tile about
 /// rows * vectors multiply-adds, at least eight to hide their latency, and two for the rest.

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "compiler/schedules/divide.h"
 #include "compiler/schedules/dot_product.h"
 #include "compiler/schedules/schedule.h"
 
@@ -21,8 +22,6 @@ constexpr std::int64_t panel_steps = 16;
 constexpr std::int64_t piece = 4;
 /// Blocks that keep a large GPU busy: smaller tiles where larger ones are fewer.
 constexpr std::int64_t enough_blocks = 256;
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class TiledDevice {
  public:

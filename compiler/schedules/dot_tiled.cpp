@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "compiler/schedules/divide.h"
 #include "compiler/schedules/dot_panels.h"
 
 /// Matrix products by register tiles: a few rows by vectors of columns stay in registers while the
@@ -78,8 +79,6 @@ class Tiled {
     Ex ends;     ///< whether they are complete with this one; null: yes
     Ex depth_part;
   };
-
-  static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
   /// Steps up to which tile registers are full.
   static std::int64_t whole_tiles(std::int64_t steps) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "compiler/schedules/across_threads.h"
+#include "compiler/schedules/divide.h"
 #include "compiler/schedules/reduce.h"
 #include "compiler/schedules/reduction_space.h"
 #include "compiler/schedules/schedule.h"
@@ -20,8 +21,6 @@ constexpr std::int64_t warp = 32;
 constexpr std::int64_t enough_threads = 1 << 16;
 /// Terms that a thread should have at least.
 constexpr std::int64_t least_terms = 16;
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class ReductionDevice {
  public:

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "compiler/schedules/across_threads.h"
+#include "compiler/schedules/divide.h"
 #include "compiler/schedules/reduce.h"
 #include "compiler/schedules/row_passes.h"
 #include "compiler/schedules/schedule.h"
@@ -26,8 +27,6 @@ constexpr std::int64_t rows_a_block = 8;
 constexpr std::int64_t vectors_a_thread = 4;
 /// The loop over a thread's vectors is unrolled up to here: kept values are registers then.
 constexpr std::int64_t most_unrolled = 8;
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class RowDeviceKernel {
  public:
