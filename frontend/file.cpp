@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::io {
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "compiler/ir/type.h"
+#include "runtime/plan/type.h"
 
 /// The header of a safetensors file: reading one that is not trusted, writing one. Not for users.
 namespace weft::io {

@@ -7,7 +7,7 @@
 #include <set>
 #include <unordered_set>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 #include "safetensors.h"
 
 namespace weft::io {

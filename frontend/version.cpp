@@ -1,1 +1,1 @@
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"

@@ -10,8 +10,8 @@
 #include <string_view>
 #include <utility>
 
-#include "compiler/ir/error.h"
 #include "runtime/cuda/runner.h"
+#include "runtime/plan/error.h"
 #include "runtime/plan_check.h"
 #include "runtime/runner.h"
 #include "runtime/tracer.h"

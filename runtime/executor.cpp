@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <chrono>
 
-#include "compiler/ir/error.h"
 #include "runtime/float_mode.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime {
 namespace {

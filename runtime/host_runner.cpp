@@ -9,9 +9,9 @@
 #include <thread>
 #include <utility>
 
-#include "compiler/ir/error.h"
 #include "runtime/executor.h"
 #include "runtime/memory.h"
+#include "runtime/plan/error.h"
 #include "runtime/runner.h"
 #include "runtime/thread_pool.h"
 

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <new>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 #ifdef __linux__
 #include <sys/mman.h>

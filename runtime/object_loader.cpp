@@ -9,8 +9,8 @@
 #include <unordered_map>
 #include <utility>
 
-#include "compiler/ir/error.h"
 #include "runtime/executable.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "compiler/ir/type.h"
+#include "runtime/plan/type.h"
 
 /// What the compiler hands to the runtime: plain data, nothing else passes between them.
 namespace weft::plan {

@@ -7,8 +7,8 @@
 #include <set>
 #include <string_view>
 
-#include "compiler/ir/error.h"
 #include "runtime/memory.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime {
 namespace {

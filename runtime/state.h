@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "compiler/ir/error.h"
-#include "compiler/ir/type.h"
+#include "runtime/plan/error.h"
+#include "runtime/plan/type.h"
 
 namespace weft {
 

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <system_error>
 
-#include "compiler/ir/error.h"
 #include "runtime/float_mode.h"
+#include "runtime/plan/error.h"
 #include "runtime/wait.h"
 
 namespace weft::runtime {

@@ -6,8 +6,8 @@
 #include <system_error>
 #include <utility>
 
-#include "compiler/ir/error.h"
 #include "runtime/float_mode.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime {
 

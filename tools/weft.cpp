@@ -6,9 +6,9 @@
 #include <new>
 #include <string>
 
-#include "compiler/ir/error.h"
 #include "compiler/ir/text.h"
 #include "ops/op.h"
+#include "runtime/plan/error.h"
 #include "tools/command.h"
 
 namespace weft::command {

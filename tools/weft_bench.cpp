@@ -13,8 +13,8 @@
 #include <thread>
 #include <vector>
 
-#include "compiler/ir/error.h"
 #include "runtime/machine.h"
+#include "runtime/plan/error.h"
 #include "tools/bench/bench.h"
 #include "tools/command.h"
 

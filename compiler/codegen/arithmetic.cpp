@@ -7,7 +7,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::compiler {
 

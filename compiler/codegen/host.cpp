@@ -20,7 +20,7 @@
 #include "compiler/codegen/codegen.h"
 #include "compiler/codegen/emitter.h"
 #include "compiler/codegen/module.h"
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::compiler {
 

@@ -17,7 +17,7 @@
 #include <stdexcept>
 
 #include "compiler/codegen/module.h"
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::compiler {
 namespace {

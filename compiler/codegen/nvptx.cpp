@@ -12,7 +12,7 @@
 #include "compiler/codegen/device_memory.h"
 #include "compiler/codegen/emitter.h"
 #include "compiler/codegen/module.h"
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::compiler {
 namespace {

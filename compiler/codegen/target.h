@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-#include "compiler/ir/type.h"
+#include "runtime/plan/type.h"
 
 namespace weft::compiler {
 

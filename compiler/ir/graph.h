@@ -11,8 +11,8 @@
 #include <variant>
 #include <vector>
 
-#include "compiler/ir/error.h"
-#include "compiler/ir/type.h"
+#include "runtime/plan/error.h"
+#include "runtime/plan/type.h"
 
 /// The graph: typed nodes in SSA form, static shapes, nested regions for loops, no mutation.
 namespace weft::ir {

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 /// Tokens of the text form (docs/ir.md).
 namespace weft::ir {

@@ -10,7 +10,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "compiler/ir/type.h"
+#include "runtime/plan/type.h"
 
 /// The loop language: what stands between graph and machine code, for every target.
 /// This file: expressions, an immutable and hash-consed DAG of scalars.

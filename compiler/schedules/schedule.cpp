@@ -4,8 +4,8 @@
 
 #include <stdexcept>
 
-#include "compiler/ir/error.h"
 #include "compiler/schedules/hoist.h"
+#include "runtime/plan/error.h"
 
 namespace weft::compiler {
 

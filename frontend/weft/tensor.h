@@ -10,8 +10,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "compiler/ir/error.h"
-#include "compiler/ir/type.h"
+#include "runtime/plan/error.h"
+#include "runtime/plan/type.h"
 
 /// weft's front end: running a model's C++ once inside trace() records a typed graph.
 namespace weft {

@@ -1,9 +1,9 @@
 // Compiled in place of this folder's other sources where CUDA's headers were not found.
 #include <fmt/format.h>
 
-#include "compiler/ir/error.h"
 #include "runtime/cuda/devices.h"
 #include "runtime/cuda/runner.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
 

@@ -5,8 +5,8 @@
 #include <map>
 #include <string_view>
 
-#include "compiler/ir/error.h"
 #include "runtime/cuda/runner.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
 namespace {

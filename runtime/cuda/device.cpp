@@ -5,7 +5,7 @@
 #include <cstring>
 #include <mutex>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
 

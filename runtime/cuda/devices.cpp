@@ -2,8 +2,8 @@
 
 #include <array>
 
-#include "compiler/ir/error.h"
 #include "runtime/cuda/driver.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
 namespace {

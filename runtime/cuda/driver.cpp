@@ -6,7 +6,7 @@
 #include <mutex>
 #include <optional>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
 namespace {

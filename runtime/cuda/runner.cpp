@@ -8,12 +8,12 @@
 #include <optional>
 #include <utility>
 
-#include "compiler/ir/error.h"
 #include "runtime/cuda/code.h"
 #include "runtime/cuda/memory.h"
 #include "runtime/cuda/program.h"
 #include "runtime/cuda/single_step.h"
 #include "runtime/cuda/timer.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
 namespace {

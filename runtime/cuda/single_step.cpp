@@ -1,6 +1,6 @@
 #include "runtime/cuda/single_step.h"
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
 

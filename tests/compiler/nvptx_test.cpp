@@ -5,9 +5,9 @@
 #include <string>
 
 #include "compiler/codegen/codegen.h"
-#include "compiler/ir/error.h"
 #include "compiler/loop/kernel.h"
 #include "ptxas.h"
+#include "runtime/plan/error.h"
 
 // PTX of hand-written kernels: what instructions it has, and that ptxas takes it, where there is
 // one (on the PATH, in CUDA's usual folder, or named by WEFT_PTXAS).

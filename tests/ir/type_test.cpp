@@ -1,4 +1,4 @@
-#include "compiler/ir/type.h"
+#include "runtime/plan/type.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 #include "tests/ir/support.h"
 
 namespace weft {

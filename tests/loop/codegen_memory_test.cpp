@@ -3,7 +3,7 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 #include "tests/loop/compare.h"
 #include "tests/loop/harness.h"
 

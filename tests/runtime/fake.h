@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "compiler/ir/error.h"
 #include "runtime/executable.h"
+#include "runtime/plan/error.h"
 
 /// Plans written by hand, whose machine code is C++ functions: the runtime without a compiler.
 namespace weft::runtime::testing {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::bench {
 namespace {

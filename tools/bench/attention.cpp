@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/measure.h"
 

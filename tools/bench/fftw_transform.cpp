@@ -6,7 +6,7 @@
 
 #include <array>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft::bench {
 

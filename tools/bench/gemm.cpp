@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/measure.h"
 

@@ -20,7 +20,7 @@
 #include <system_error>
 #include <thread>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX declares it nowhere
 

@@ -7,7 +7,7 @@
 #include <iterator>
 #include <string_view>
 
-#include "compiler/ir/type.h"
+#include "runtime/plan/type.h"
 
 namespace weft::check {
 

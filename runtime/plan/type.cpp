@@ -1,4 +1,4 @@
-#include "compiler/ir/type.h"
+#include "runtime/plan/type.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 namespace weft {
 

@@ -1,4 +1,4 @@
-#include "compiler/ir/error.h"
+#include "runtime/plan/error.h"
 
 #include <fmt/format.h>
 
