@@ -236,6 +236,16 @@ class Peer {
   Aligned result_;
 };
 
+/// None where oneDNN has no such product for the instructions that it may use.
+std::unique_ptr<Peer> make_peer(State& state, const Family& family, const Case& c, int threads) {
+  try {
+    return std::make_unique<Peer>(state, family, c, threads);
+  } catch (const dnnl::error& error) {
+    if (error.status != dnnl_unimplemented) throw;
+    return nullptr;
+  }
+}
+
 double norm(const std::vector<double>& values) {
   double sum = 0;
   for (const double value : values) sum += value * value;
@@ -272,10 +282,12 @@ double measure(const Settings& settings, const Report& report, const Family& fam
   std::vector<Work> works{rested([&](std::int64_t count) { weft.run(0, count); })};
   constexpr int turns = 11;
 #ifdef WEFT_WITH_DNNL
-  Peer peer(state, family, c, settings.threads);
-  peer.run(1);
-  check(state, c, peer);
-  works.push_back(rested([&](std::int64_t count) { peer.run(count); }));
+  const std::unique_ptr<Peer> peer = make_peer(state, family, c, settings.threads);
+  if (peer != nullptr) {
+    peer->run(1);
+    check(state, c, *peer);
+    works.push_back(rested([&](std::int64_t count) { peer->run(count); }));
+  }
 #endif
   const Comparison comparison =
       compare(works, settings.seconds / static_cast<double>(works.size() * (turns + 1)), turns);
@@ -285,9 +297,11 @@ double measure(const Settings& settings, const Report& report, const Family& fam
   Row row{"gemm", name, "rate", rate(0), "GFLOP/s", {}, {}};
   double ratio = 0;
 #ifdef WEFT_WITH_DNNL
-  ratio = comparison.ratio(1);
-  row.peer = PeerValue{peer_name(), rate(1)};
-  row.ratio = ratio;
+  if (peer != nullptr) {
+    ratio = comparison.ratio(1);
+    row.peer = PeerValue{peer_name(), rate(1)};
+    row.ratio = ratio;
+  }
 #endif
   report(row);
   return ratio;
