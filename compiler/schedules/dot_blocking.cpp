@@ -81,6 +81,12 @@ Blocking choose_blocking(const Product& p, const OperandLayout& rows,
     vectors = 4;
     limit /= 2;
   }
+  // Long pieces of each row of columns: with one cache line of a page at a time, its address is all
+  // the work.
+  if (p.tiled_rows() <= limit / 2) {
+    vectors = 8;
+    limit /= 2;
+  }
   while (vectors > 1 && lanes * vectors / 2 >= p.columns() * products) vectors /= 2;
   if (vectors == 1) limit *= 2;
   b.tile = best_tile(p.tiled_rows(), limit, vectors);
