@@ -99,7 +99,11 @@ class Compiler {
     for (const char* name : pipeline) {
       if ((!options_.composites || device_) && std::string_view(name) == "decompose") {
         const Clock::time_point start = Clock::now();
-        decompose(graph_);
+        if (options_.composites) {
+          decompose(graph_, has_device_schedule);
+        } else {
+          decompose(graph_);
+        }
         finish_pass(name, start);
       } else {
         pass(name);
@@ -114,7 +118,7 @@ class Compiler {
     // Dense numbers, without what the passes dropped, for the dumps.
     graph_ = graph_.clone();
     out_.simplified = ir::print(graph_);
-    timed("fuse", [&] { fused_ = fuse(graph_, options_.fuse, !device_); });
+    timed("fuse", [&] { fused_ = fuse(graph_, options_.fuse); });
     out_.refusals = report_refusals(fused_, options_.fuse);
     out_.sibling_refusals = report_sibling_refusals(fused_);
     out_.fused = print_fused(fused_, graph_.name);
@@ -146,8 +150,11 @@ class Compiler {
 
   void schedule() {
     scheduled_.resize(fused_.groups.size());
+    const DeviceOptions device_options{.target = device_.value_or(DeviceTarget{}),
+                                       .strict = options_.strict,
+                                       .tf32 = options_.tf32};
     parallel(fused_.groups.size(), options_.threads, [&](std::size_t i) {
-      scheduled_[i] = device_ ? schedule_device(fused_.groups[i], options_.strict)
+      scheduled_[i] = device_ ? schedule_device(fused_.groups[i], device_options)
                               : schedule_host(fused_.groups[i], target_, options_.strict);
     });
   }

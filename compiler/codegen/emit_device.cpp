@@ -73,7 +73,7 @@ void Emitter::intrinsic(const Statement& s) {
   for (unsigned lane = 0; lane < lanes; ++lane) {
     std::vector<Value*> arguments;
     std::vector<llvm::Type*> parameters;
-    for (std::size_t i = 0; i < operands.size(); ++i) {
+    const auto add_operand = [&](std::size_t i) {
       const Scalar scalar = row.operands[i].type;
       Value* value = operands[i].uniform()
                          ? operands[i].scalar
@@ -84,7 +84,9 @@ void Emitter::intrinsic(const Statement& s) {
                                ": an immediate operand is not a constant");
       }
       arguments.push_back(value);
-    }
+    };
+    const std::size_t untied = operands.size() - row.tied;
+    for (std::size_t i = 0; i < untied; ++i) add_operand(i);
     for (const loop::Address& at : s.addresses) {
       Value* to = address(at.buffer, scalar(at.index, "the address of an intrinsic"));
       if (at.buffer->space == loop::Space::shared) {
@@ -94,6 +96,7 @@ void Emitter::intrinsic(const Statement& s) {
       }
       arguments.push_back(to);
     }
+    for (std::size_t i = untied; i < operands.size(); ++i) add_operand(i);
     for (Value* argument : arguments) parameters.push_back(argument->getType());
     auto* type = llvm::FunctionType::get(result, parameters, false);
     llvm::InlineAsm* code =

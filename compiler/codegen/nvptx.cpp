@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <charconv>
 #include <mutex>
+#include <unordered_set>
+#include <vector>
 
 #include "compiler/codegen/codegen.h"
 #include "compiler/codegen/device_memory.h"
@@ -21,6 +23,8 @@ constexpr const char* triple = "nvptx64-nvidia-cuda";
 /// The newest that LLVM 19 writes; drivers of CUDA 12.5 and newer read it.
 constexpr const char* ptx_version = "+ptx85";
 constexpr std::int64_t shared_alignment = 128;
+/// Of buffers that are as large: the period of the patterns in which matrix units read tiles.
+constexpr std::int64_t tile_alignment = 1024;
 
 std::unique_ptr<llvm::TargetMachine> target_machine(const HostTarget& target) {
   static std::once_flag once;
@@ -43,8 +47,44 @@ std::unique_ptr<llvm::TargetMachine> target_machine(const HostTarget& target) {
   return machine;
 }
 
+/// The shared buffers that statements use.
+class SharedBuffers {
+ public:
+  explicit SharedBuffers(const loop::Block& block) { add(block); }
+  bool contains(const loop::Buffer* buffer) const { return buffers_.count(buffer) != 0; }
+
+ private:
+  void add(const loop::Block& block) {
+    for (const loop::Statement* s : block) {
+      add(s->buffer);
+      for (loop::Ex e : {s->extent, s->value, s->predicate, s->index}) add(e);
+      for (loop::Ex e : s->operands) add(e);
+      for (const loop::Address& address : s->addresses) {
+        add(address.buffer);
+        add(address.index);
+      }
+      add(s->body);
+    }
+  }
+  void add(const loop::Buffer* buffer) {
+    if (buffer != nullptr && buffer->space == loop::Space::shared) buffers_.insert(buffer);
+  }
+  void add(loop::Ex e) {
+    if (e == nullptr || !seen_.insert(e).second) return;
+    if (e->kind == loop::ExprKind::load) add(e->buffer);
+    for (loop::Ex argument : e->arguments) add(argument);
+  }
+
+  std::unordered_set<const loop::Buffer*> buffers_;
+  std::unordered_set<loop::Ex> seen_;
+};
+
+/// Buffers of different phases may lie in the same place: each phase is a launch.
 Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
   Storage storage;
+  std::vector<SharedBuffers> used;
+  for (const loop::Phase& phase : kernel.phases) used.emplace_back(phase.body);
+  std::vector<std::int64_t> ends(used.size(), 0);
   for (const loop::Buffer& buffer : kernel.buffers) {
     Storage::Place place;
     switch (buffer.space) {
@@ -59,10 +99,20 @@ Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
       case loop::Space::shared: {
         const std::int64_t bytes =
             buffer.elements * static_cast<std::int64_t>(size_of(buffer.dtype));
+        const auto up = [](std::int64_t value, std::int64_t alignment) {
+          return (value + alignment - 1) / alignment * alignment;
+        };
         place.shared = true;
-        place.offset = storage.shared_bytes;
-        storage.shared_bytes +=
-            (bytes + shared_alignment - 1) / shared_alignment * shared_alignment;
+        for (std::size_t i = 0; i < used.size(); ++i) {
+          if (used[i].contains(&buffer)) place.offset = std::max(place.offset, ends[i]);
+        }
+        place.offset =
+            up(place.offset, bytes >= tile_alignment ? tile_alignment : shared_alignment);
+        for (std::size_t i = 0; i < used.size(); ++i) {
+          if (!used[i].contains(&buffer)) continue;
+          ends[i] = up(place.offset + bytes, shared_alignment);
+          storage.shared_bytes = std::max(storage.shared_bytes, ends[i]);
+        }
         break;
       }
     }
@@ -74,7 +124,7 @@ Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
     storage.shared = new llvm::GlobalVariable(
         module, type, false, llvm::GlobalValue::ExternalLinkage, nullptr, "block_memory", nullptr,
         llvm::GlobalValue::NotThreadLocal, shared_memory);
-    storage.shared->setAlignment(llvm::Align(shared_alignment));
+    storage.shared->setAlignment(llvm::Align(tile_alignment));
   }
   return storage;
 }

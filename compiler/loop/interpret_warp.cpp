@@ -47,6 +47,9 @@ void Warp::start(std::int64_t block) {
   block_ = block;
   waiting_ = nullptr;
   position_ = -1;
+  deferred_.assign(1, {});
+  deferred_results_.clear();
+  deferred_count_ = 0;
   const Program& program = machine_.program;
   variables_[static_cast<std::size_t>(program.block)].fill(word_of(block));
   if (program.thread >= 0) {
@@ -352,12 +355,60 @@ class Warp::Call final : public IntrinsicCall {
                          .access = access(lane)},
                         at_once);
   }
+  Reader reader(int lane, std::size_t address) override {
+    return [&memory = memory(), &region = region(address), index = index(address, lane),
+            access = access(lane)](std::int64_t bytes, std::span<std::byte> to) {
+      const auto size = static_cast<std::int64_t>(size_of(region.buffer->dtype));
+      memory.read(region, index + bytes / size, static_cast<int>(to.size()), to, access);
+    };
+  }
+  std::int64_t place(int lane, std::size_t address) override {
+    const auto size = static_cast<std::int64_t>(size_of(region(address).buffer->dtype));
+    return index(address, lane) * size;
+  }
+  int warp() const override { return warp_.number_; }
+  void defer(Deferred deferred) override {
+    const std::uint32_t number = warp_.deferred_count_++;
+    for (std::size_t i = 0; i < results.size(); ++i) results[i].fill(token(number));
+    warp_.deferred_.back().push_back({number, std::move(deferred)});
+  }
+  void defer_commit() override { warp_.deferred_.emplace_back(); }
+  void defer_wait(std::int64_t groups, std::span<const Lanes> before) override {
+    auto& pending = warp_.deferred_;
+    while (static_cast<std::int64_t>(pending.size()) - 1 > groups) {
+      for (Warp::Deferred& deferred : pending.front()) {
+        std::vector<Lanes> sums = resolved(deferred.what.operands);
+        deferred.what.work(sums);
+        warp_.deferred_results_[deferred.number] = std::move(sums);
+      }
+      pending.pop_front();
+    }
+    results = resolved(before);
+  }
+
   void copy_commit(int lane) override { memory().copy_commit(warp_.first_thread() + lane); }
   void copy_wait(int lane, std::int64_t groups) override {
     memory().copy_wait(warp_.first_thread() + lane, groups);
   }
 
  private:
+  /// What stands for results that are not there yet: a NaN that no arithmetic makes.
+  static constexpr std::uint32_t no_number = 0x7fa00000U;
+  static constexpr std::uint32_t most_numbers = 1U << 20U;
+  static Word token(std::uint32_t number) { return no_number + number % most_numbers; }
+
+  /// The results in place of what stands for them, where they are there.
+  std::vector<Lanes> resolved(std::span<const Lanes> values) const {
+    std::vector<Lanes> all(values.begin(), values.end());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const Word word = all[i][0];
+      if (word < no_number || word >= no_number + most_numbers) continue;
+      const auto found = warp_.deferred_results_.find(static_cast<std::uint32_t>(word) - no_number);
+      if (found != warp_.deferred_results_.end()) all[i] = found->second[i];
+    }
+    return all;
+  }
+
   Memory& memory() { return warp_.machine_.memory; }
   const Intrinsic& row() const { return *code_.statement->intrinsic; }
   Region& region(std::size_t address) { return *code_.regions[address]; }

@@ -3,8 +3,10 @@
 #include <array>
 #include <coroutine>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <random>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -134,6 +136,14 @@ class Warp {
   std::vector<Lanes> variables_;
   std::vector<Lanes> accumulators_;
   std::vector<Site> sites_;
+  /// Work under way, by groups in the order of their commits; the last is not committed yet.
+  struct Deferred {
+    std::uint32_t number;
+    IntrinsicCall::Deferred what;
+  };
+  std::deque<std::vector<Deferred>> deferred_ = std::deque<std::vector<Deferred>>(1);
+  std::unordered_map<std::uint32_t, std::vector<Lanes>> deferred_results_;
+  std::uint32_t deferred_count_ = 0;
   std::int64_t position_ = -1;  ///< in a full group of a vector loop, or -1
   const Statement* waiting_ = nullptr;
   std::coroutine_handle<> here_;

@@ -1,6 +1,10 @@
 #include "compiler/loop/intrinsic.h"
 
+#include <array>
+#include <deque>
+#include <functional>
 #include <stdexcept>
+#include <string>
 #include <unordered_map>
 
 namespace weft::loop {
@@ -31,6 +35,129 @@ std::vector<Intrinsic::Operand> fragments(std::size_t a, std::size_t b, std::siz
   std::vector<Intrinsic::Operand> all(a + b, i32);
   all.insert(all.end(), c, f32);
   return all;
+}
+
+/// "$first, $first + 1, ..."
+std::string registers(std::size_t first, std::size_t count) {
+  std::string text;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (i > 0) text += ", ";
+    text += '$' + std::to_string(first + i);
+  }
+  return text;
+}
+
+/// Texts that are put together live as long as the table.
+std::string_view kept(std::string text) {
+  static std::deque<std::string> all;
+  return all.emplace_back(std::move(text));
+}
+
+/// Products of four warps whose operands are in shared memory, in rows of 128 bytes whose pieces of
+/// 16 are exchanged: those of row r of eight by exclusive or with r. An operand whose contracted
+/// axis is in the rows ("k") has groups of eight rows one after the other; one whose rows are
+/// neighbours of the other axis ("m", "n") has blocks of 64 of them by 64 steps, one after the
+/// other. They run behind the threads' backs: results, and the memory that is read, must be left
+/// alone until their group has been waited for.
+void add_group_products(const std::function<void(Intrinsic)>& row) {
+  struct Type {
+    std::string_view name;
+    std::array<Meaning, 4> meaning;
+  };
+  const Type types[] = {
+      {"f16",
+       {meaning::group_product<DType::f16, false, false>,
+        meaning::group_product<DType::f16, false, true>,
+        meaning::group_product<DType::f16, true, false>,
+        meaning::group_product<DType::f16, true, true>}},
+      {"bf16",
+       {meaning::group_product<DType::bf16, false, false>,
+        meaning::group_product<DType::bf16, false, true>,
+        meaning::group_product<DType::bf16, true, false>,
+        meaning::group_product<DType::bf16, true, true>}},
+  };
+  for (const std::size_t columns : {64, 128, 256}) {
+    const std::size_t sums = columns / 2;
+    for (const Type& type : types) {
+      for (std::size_t layout = 0; layout < 4; ++layout) {
+        const bool a_across = layout / 2 == 1, b_across = layout % 2 == 1;
+        // Descriptors: the distance of groups of eight rows or steps is 1024 bytes, of blocks of
+        // 64 columns 64 rows of 128 bytes; exchanged within 128 bytes.
+        const auto descriptor = [&](const char* name, std::size_t address, bool across) {
+          return std::string("shr.u32 w, $") + std::to_string(address) + ", 4; or.b32 w, w, " +
+                 (across ? "0x02000000" : "0x00010000") + "; mov.b64 " + name +
+                 ", {w, 0x40000040}; ";
+        };
+        const std::string text =
+            "{ .reg .pred p; .reg .b32 w; .reg .b64 a, b; setp.ne.b32 p, $" + std::to_string(sums) +
+            ", 0; " + descriptor("a", sums + 1, a_across) + descriptor("b", sums + 2, b_across) +
+            "wgmma.mma_async.sync.aligned.m64n" + std::to_string(columns) + "k16.f32." +
+            std::string(type.name) + '.' + std::string(type.name) + " {" + registers(0, sums) +
+            "}, a, b, p, 1, 1, " + (a_across ? '1' : '0') + ", " + (b_across ? '1' : '0') + "; }";
+        std::vector<Intrinsic::Operand> operands = {boolean};
+        operands.insert(operands.end(), sums, f32);
+        row({.name =
+                 kept("group_product.n" + std::to_string(columns) + '.' + std::string(type.name) +
+                      (a_across ? ".m" : ".k") + (b_across ? "n" : "k")),
+             .operands = operands,
+             .results = std::vector<Scalar>(sums, Scalar::f32),
+             .addresses = {{Space::shared, Access::read, 2, 32},
+                           {Space::shared, Access::read, 2, 32}},
+             .whole_warp = true,
+             .ordered = true,
+             .tied = sums,
+             .specific = true,
+             .capability = 90,
+             .meaning = type.meaning[layout],
+             .ptx = kept(text)});
+      }
+    }
+    // Until at most that many groups are under way; registers may be read, memory written then.
+    std::vector<Intrinsic::Operand> operands = {{Scalar::i32, true, 7}};
+    operands.insert(operands.end(), sums, f32);
+    row({.name = kept("group_product_wait.n" + std::to_string(columns)),
+         .operands = operands,
+         .results = std::vector<Scalar>(sums, Scalar::f32),
+         .addresses = no_addresses,
+         .whole_warp = true,
+         .ordered = true,
+         .tied = sums,
+         .specific = true,
+         .capability = 90,
+         .meaning = meaning::group_product_wait,
+         .ptx = kept("wgmma.wait_group.sync.aligned $" + std::to_string(sums) + "; // " +
+                     registers(0, sums))});
+  }
+  // Before the first product, and where registers of its sums were written.
+  row({.name = "group_product_fence",
+       .operands = no_operands,
+       .results = no_results,
+       .addresses = no_addresses,
+       .whole_warp = true,
+       .ordered = true,
+       .specific = true,
+       .capability = 90,
+       .meaning = meaning::nothing,
+       .ptx = "wgmma.fence.sync.aligned;"});
+  row({.name = "group_product_commit",
+       .operands = no_operands,
+       .results = no_results,
+       .addresses = no_addresses,
+       .whole_warp = true,
+       .ordered = true,
+       .specific = true,
+       .capability = 90,
+       .meaning = meaning::group_product_commit,
+       .ptx = "wgmma.commit_group.sync.aligned;"});
+  // What the thread wrote to shared memory is seen by such products after a barrier that follows.
+  row({.name = "fence_async_shared",
+       .operands = no_operands,
+       .results = no_results,
+       .addresses = no_addresses,
+       .ordered = true,
+       .capability = 90,
+       .meaning = meaning::nothing,
+       .ptx = "fence.proxy.async.shared::cta;"});
 }
 
 std::vector<Intrinsic> make_rows() {
@@ -296,6 +423,7 @@ std::vector<Intrinsic> make_rows() {
          .meaning = function.meaning,
          .ptx = function.ptx});
   }
+  add_group_products(row);
   return rows;
 }
 
@@ -339,11 +467,17 @@ std::string constraints(const Intrinsic& row) {
     text += constraint;
   };
   for (const Scalar type : row.results) add(std::string("=") + constraint(type));
-  for (const Intrinsic::Operand& operand : row.operands) {
+  const std::size_t untied = row.operands.size() - row.tied;
+  for (std::size_t i = 0; i < untied; ++i) {
+    const Intrinsic::Operand& operand = row.operands[i];
     add(std::string(1, operand.immediate ? 'n' : constraint(operand.type)));
   }
   for (const Intrinsic::Address& address : row.addresses) {
     add(address.space == Space::shared ? "r" : "l");
+  }
+  // After the addresses, so that the text counts as if they were not there.
+  for (std::size_t i = 0; i < row.tied; ++i) {
+    add(std::to_string(row.results.size() - row.tied + i));
   }
   if (row.ordered || !row.addresses.empty()) add("~{memory}");
   return text;

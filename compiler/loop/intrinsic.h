@@ -38,7 +38,10 @@ struct Intrinsic {
   bool whole_warp = false;
   /// Its order among other statements matters though it may have no address.
   bool ordered = false;
-  int capability = 70;  ///< least compute capability, 10 * major + minor
+  /// The last so many operands are the results' registers before the call, and not in the text.
+  std::size_t tied = 0;
+  bool specific = false;  ///< only where the target is of that very capability ("sm_90a")
+  int capability = 70;    ///< least compute capability, 10 * major + minor
   Meaning meaning = nullptr;
   /// PTX, with $0, $1, ... for results, operands and addresses in this order. A boolean is a
   /// 32-bit register that holds 0 or 1. An address in shared memory is a 32-bit register (the

@@ -252,4 +252,101 @@ void cos(IntrinsicCall& call) {
   approximate(call, [](double x) { return std::cos(x); });
 }
 
+void nothing(IntrinsicCall&) {}
+
+namespace {
+
+/// Eight elements of 16 bits from the operand's place on: of row `row` of the contracted axis' rows
+/// or, across, of step `row`; `piece`: which eight of the row.
+std::array<std::uint16_t, 8> piece_of(const IntrinsicCall::Reader& reader, std::int64_t within,
+                                      std::int64_t row, std::int64_t piece, std::int64_t block) {
+  // The exchange is of bits of the address, which `within` are: buffers of such tiles lie at
+  // multiples of their period.
+  std::int64_t to = within + block * 64 * 128 + row * 128 + piece * 16;
+  to ^= ((to >> 7) & 7) << 4;
+  std::array<std::uint16_t, 8> elements{};
+  reader(to - within, std::as_writable_bytes(std::span(elements)));
+  return elements;
+}
+
+template <DType dtype>
+double element(std::uint16_t bits) {
+  return static_cast<double>(dtype == DType::f16 ? interpreter::from_f16(bits)
+                                                 : interpreter::from_bf16(bits));
+}
+
+/// `count` rows or columns from `first` on by 16 steps.
+template <DType dtype>
+std::vector<std::array<double, 16>> operand_of(const IntrinsicCall::Reader& reader,
+                                               std::int64_t within, bool across, std::int64_t first,
+                                               std::int64_t count) {
+  std::vector<std::array<double, 16>> all(static_cast<std::size_t>(count));
+  if (!across) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      for (std::int64_t piece = 0; piece < 2; ++piece) {
+        const auto eight = piece_of(reader, within, first + i, piece, 0);
+        for (std::size_t j = 0; j < 8; ++j) {
+          all[static_cast<std::size_t>(i)][8 * static_cast<std::size_t>(piece) + j] =
+              element<dtype>(eight[j]);
+        }
+      }
+    }
+    return all;
+  }
+  for (std::int64_t step = 0; step < 16; ++step) {
+    for (std::int64_t i = 0; i < count; i += 8) {
+      const std::int64_t at = first + i;
+      const auto eight = piece_of(reader, within, step, at % 64 / 8, at / 64);
+      for (std::size_t j = 0; j < 8; ++j) {
+        all[static_cast<std::size_t>(i) + j][static_cast<std::size_t>(step)] =
+            element<dtype>(eight[j]);
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+template <DType dtype, bool a_across, bool b_across>
+void group_product(IntrinsicCall& call) {
+  const IntrinsicCall::Reader a = call.reader(0, 0), b = call.reader(0, 1);
+  const std::int64_t a_within = call.place(0, 0), b_within = call.place(0, 1);
+  const std::size_t sums = call.results.size();
+  const bool adds = call.operands[0][0] != 0;
+  const int first_row = 16 * (call.warp() % 4);
+  IntrinsicCall::Deferred deferred;
+  deferred.operands.assign(call.operands.begin() + 1, call.operands.end());
+  deferred.work = [=](std::vector<Lanes>& totals) {
+    const auto rows = operand_of<dtype>(a, a_within, a_across, first_row, 16);
+    const auto columns =
+        operand_of<dtype>(b, b_within, b_across, 0, static_cast<std::int64_t>(2 * sums));
+    for (std::size_t lane = 0; lane < warp_lanes; ++lane) {
+      for (std::size_t i = 0; i < sums; ++i) {
+        const auto& x = rows[lane / 4 + 8 * (i / 2 % 2)];
+        const auto& y = columns[8 * (i / 4) + 2 * (lane % 4) + i % 2];
+        double sum = adds ? static_cast<double>(f32_of(totals[i][lane])) : 0;
+        for (std::size_t k = 0; k < 16; ++k) sum += x[k] * y[k];
+        totals[i][lane] = word_of(static_cast<float>(sum));
+      }
+    }
+  };
+  call.defer(std::move(deferred));
+}
+
+template void group_product<DType::f16, false, false>(IntrinsicCall&);
+template void group_product<DType::f16, false, true>(IntrinsicCall&);
+template void group_product<DType::f16, true, false>(IntrinsicCall&);
+template void group_product<DType::f16, true, true>(IntrinsicCall&);
+template void group_product<DType::bf16, false, false>(IntrinsicCall&);
+template void group_product<DType::bf16, false, true>(IntrinsicCall&);
+template void group_product<DType::bf16, true, false>(IntrinsicCall&);
+template void group_product<DType::bf16, true, true>(IntrinsicCall&);
+
+void group_product_commit(IntrinsicCall& call) { call.defer_commit(); }
+
+void group_product_wait(IntrinsicCall& call) {
+  call.defer_wait(integer_of(call.operands[0][0]), std::span(call.operands).subspan(1));
+}
+
 }  // namespace weft::loop::meaning

@@ -3,8 +3,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
+
+#include "runtime/plan/type.h"
 
 /// What the rows of compiler/loop/intrinsic.h mean, for all 32 lanes of a warp at once.
 namespace weft::loop {
@@ -33,6 +36,23 @@ class IntrinsicCall {
   virtual void copy_async(int lane, std::size_t to, std::size_t from, bool copies) = 0;
   virtual void copy_commit(int lane) = 0;
   virtual void copy_wait(int lane, std::int64_t groups) = 0;
+
+  /// Work of the warp that is under way until its group has been waited for: it reads memory then
+  /// and gives its results, which stand for them until then are its number.
+  struct Deferred {
+    std::vector<Lanes> operands;  ///< sums before, which may be results of other work
+    std::function<void(std::vector<Lanes>& sums)> work;
+  };
+  /// Reads the memory at a distance in bytes from the lane's address, whenever it is called.
+  using Reader = std::function<void(std::int64_t bytes, std::span<std::byte> to)>;
+  virtual Reader reader(int lane, std::size_t address) = 0;
+  virtual std::int64_t place(int lane, std::size_t address) = 0;  ///< bytes from its buffer's start
+  virtual int warp() const = 0;                                   ///< its number in the block
+  virtual void defer(Deferred deferred) = 0;                      ///< sets results
+  virtual void defer_commit() = 0;
+  /// Does the work of all but the latest groups; operands become results where they are those of
+  /// work that is done.
+  virtual void defer_wait(std::int64_t groups, std::span<const Lanes> operands) = 0;
 };
 
 /// Sets the results of the active lanes.
@@ -71,6 +91,12 @@ void rsqrt(IntrinsicCall& call);
 void tanh(IntrinsicCall& call);
 void sin(IntrinsicCall& call);
 void cos(IntrinsicCall& call);
+void nothing(IntrinsicCall& call);
+/// Of four warps; an operand is `across` where its rows are along the contracted axis.
+template <DType dtype, bool a_across, bool b_across>
+void group_product(IntrinsicCall& call);
+void group_product_commit(IntrinsicCall& call);
+void group_product_wait(IntrinsicCall& call);
 
 }  // namespace meaning
 }  // namespace weft::loop

@@ -121,7 +121,8 @@ struct Kernel {
 
   const Buffer* argument(std::string name, DType dtype, std::int64_t elements, bool writable);
   const Buffer* local(std::string name, DType dtype, std::int64_t elements);
-  /// Uninitialised where a block starts; lies at a multiple of 128 bytes.
+  /// Uninitialised where a block starts; lies at a multiple of 128 bytes, of 1024 where it is as
+  /// large.
   const Buffer* shared(std::string name, DType dtype, std::int64_t elements);
   const Buffer* table(std::string name, DType dtype, std::vector<double> values);
 };

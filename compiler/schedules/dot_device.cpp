@@ -1,192 +1,224 @@
+#include "compiler/schedules/dot_device.h"
+
 #include <algorithm>
 
 #include "compiler/schedules/divide.h"
-#include "compiler/schedules/dot_product.h"
-#include "compiler/schedules/schedule.h"
 
-/// Matrix products on a GPU in exact f32 or f64: a block computes a square tile of the result from
-/// panels of both operands in shared memory, each thread a square of it in registers. Panels are
-/// read once a block, so what is fused before the product is evaluated there.
+/// Matrix products on a GPU: what is common to those on matrix units and those in exact arithmetic.
 namespace weft::compiler {
-namespace {
 
 using loop::Ex;
 using loop::Role;
+using loop::Scalar;
 using ops::Element;
 
+namespace {
+
 constexpr std::int64_t threads = 256;
-constexpr std::int64_t side_threads = 16;
-/// Steps of the contracted axis in a panel.
-constexpr std::int64_t panel_steps = 16;
-/// Neighbouring columns of a thread: one access of shared memory.
-constexpr std::int64_t piece = 4;
-/// Blocks that keep a large GPU busy: smaller tiles where larger ones are fewer.
-constexpr std::int64_t enough_blocks = 256;
 
-class TiledDevice {
- public:
-  TiledDevice(GroupEmitter& emitter, const Product& product)
-      : a_(emitter.arena()),
-        b_(emitter.builder()),
-        p_(product),
-        access_(emitter, p_),
-        scalar_(register_of(product.node->results[0].dtype)) {
-    for (tile_ = 128; tile_ > 32; tile_ /= 2) {
-      const bool fits = p_.rows() >= tile_ / 2 && p_.columns() >= tile_ / 2;
-      if (fits && blocks(tile_) >= enough_blocks) break;
+/// Of a part's results.
+std::int64_t elements_of(const DeviceProduct& product) {
+  const Product& p = product.p;
+  const std::int64_t sums = product.operand_sum != nullptr ? p.columns() : 0;
+  return product.products() * p.batches() * p.rows() * p.columns() + sums;
+}
+
+TiledOperand operand_of(const DeviceProduct& product, bool columns, std::size_t index) {
+  const Product& p = product.p;
+  TiledOperand operand;
+  operand.name = (columns ? "columns" : "rows") + std::to_string(index);
+  operand.batches = p.batches();
+  operand.free = columns ? p.columns() : p.rows();
+  operand.depth = p.depth();
+  operand.value = [&p, nodes = product.nodes, columns, index](GroupEmitter& emitter, Ex batch,
+                                                              Ex free, Ex depth) {
+    ProductAccess access(emitter, p, nodes);
+    access.reset();
+    return columns ? access.column_operand(batch, free, depth, index).re
+                   : access.row_operand(batch, free, depth, index).re;
+  };
+  return operand;
+}
+
+/// How many neighbouring columns of a row everything that is stored with it may access together.
+std::int64_t epilogue_width(GroupEmitter& emitter, const DeviceProduct& product) {
+  const Product& p = product.p;
+  return aligned_columns(emitter, p.columns(), [&](GroupEmitter& probe, Ex column) {
+    loop::Arena& a = probe.arena();
+    const auto axis = [&](std::int64_t extent) { return a.variable(Scalar::i64, 0, extent - 1); };
+    std::vector<Ex> index = a.delinearize(axis(p.batches()), p.batch);
+    const std::vector<Ex> left = a.delinearize(axis(p.rows()), p.lhs_free);
+    const std::vector<Ex> right = a.delinearize(column, p.rhs_free);
+    index.insert(index.end(), left.begin(), left.end());
+    index.insert(index.end(), right.begin(), right.end());
+    const Scalar type = register_of(p.node->results[0].dtype);
+    for (const ir::Node* node : product.nodes) {
+      probe.bind({const_cast<ir::Node*>(node), 0}, {a.variable(type), nullptr});
     }
-    own_ = tile_ / side_threads;
-  }
-
-  void run() {
-    const DType storage = scalar_ == loop::Scalar::f64 ? DType::f64 : DType::f32;
-    rows_ = b_.kernel().shared("rows", storage, panel_steps * tile_);
-    columns_ = b_.kernel().shared("columns", storage, panel_steps * tile_);
-    const Shape grid{p_.batches(), divide_up(p_.rows(), tile_), divide_up(p_.columns(), tile_)};
-    b_.phase(grid.elements(), threads, [&](Ex block, Ex thread) {
-      const std::vector<Ex> at = a_.delinearize(block, grid);
-      const Ex row = b_.let(a_.mul(at[1], a_.integer(tile_)));
-      const Ex column = b_.let(a_.mul(at[2], a_.integer(tile_)));
-      tile(b_.let(at[0]), row, column, thread);
-    });
-  }
-
- private:
-  std::int64_t blocks(std::int64_t tile) const {
-    return p_.batches() * divide_up(p_.rows(), tile) * divide_up(p_.columns(), tile);
-  }
-
-  void tile(Ex batch, Ex row, Ex column, Ex thread) {
-    const Ex thread_row = b_.let(a_.floor_div(thread, side_threads));
-    const Ex thread_column = b_.let(a_.floor_mod(thread, side_threads));
-    std::vector<loop::Accumulator*> sums;
-    for (std::int64_t i = 0; i < own_ * own_; ++i) {
-      sums.push_back(b_.declare(scalar_, loop::Combine::add, a_.constant(scalar_, 0)));
-    }
-    b_.loop(a_.integer(divide_up(p_.depth(), panel_steps)), [&](Ex panel) {
-      const Ex first = a_.mul(panel, a_.integer(panel_steps));
-      fill(rows_, false, batch, row, first, thread);
-      fill(columns_, true, batch, column, first, thread);
-      b_.barrier();
-      b_.loop(panel_steps, Role::unrolled, 1, [&](Ex step) {
-        std::vector<Ex> x, y;
-        for (std::int64_t i = 0; i < own_; ++i) {
-          x.push_back(b_.let(value(rows_, step, own_index(thread_row, i))));
-        }
-        for (std::int64_t j = 0; j < own_; ++j) {
-          y.push_back(b_.let(value(columns_, step, own_index(thread_column, j))));
-        }
-        for (std::int64_t i = 0; i < own_; ++i) {
-          for (std::int64_t j = 0; j < own_; ++j) {
-            loop::Accumulator* sum = sums[static_cast<std::size_t>(i * own_ + j)];
-            b_.assign(sum, a_.fma(x[static_cast<std::size_t>(i)], y[static_cast<std::size_t>(j)],
-                                  b_.read(sum)));
-          }
-        }
-      });
-      b_.barrier();
-    });
-    for (std::int64_t i = 0; i < own_; ++i) {
-      const Ex own_row = a_.add(row, own_index(thread_row, i));
-      store_row(batch, own_row, column, thread_column, &sums[static_cast<std::size_t>(i * own_)]);
-    }
-  }
-
-  /// The i-th of a thread's rows or columns in the tile: pieces of neighbours, the threads' pieces
-  /// side by side, so that a warp reads neighbouring banks.
-  Ex own_index(Ex thread, std::int64_t i) {
-    const std::int64_t length = std::min(piece, own_);
-    return a_.add(a_.mul(thread, a_.integer(length)),
-                  a_.integer(i / length * length * side_threads + i % length));
-  }
-
-  Ex value(const loop::Buffer* panel, Ex step, Ex index) {
-    return a_.load(panel, a_.add(a_.mul(step, a_.integer(tile_)), index));
-  }
-
-  /// Reads a panel. Neighbouring threads take neighbours along the axis that is contiguous.
-  void fill(const loop::Buffer* panel, bool columns, Ex batch, Ex first_free, Ex first_step,
-            Ex thread) {
-    const OperandLayout layout = operand_layout(access_.group(), p_, columns);
-    const std::int64_t extent = columns ? p_.columns() : p_.rows();
-    const std::int64_t count = panel_steps * tile_ / threads;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const Ex number = a_.add(thread, a_.integer(i * threads));
-      const Ex step = layout.depth_contiguous && !layout.free_contiguous
-                          ? a_.floor_mod(number, panel_steps)
-                          : a_.floor_div(number, tile_);
-      const Ex index = layout.depth_contiguous && !layout.free_contiguous
-                           ? a_.floor_div(number, panel_steps)
-                           : a_.floor_mod(number, tile_);
-      // Rows and columns past the end are computed and not stored; steps past it count as zero.
-      const Ex free = last_at(a_.add(first_free, index), extent);
-      const Ex depth = a_.add(first_step, step);
-      access_.reset();
-      const Ex read = columns ? access_.column_operand(batch, free, last_at(depth, p_.depth())).re
-                              : access_.row_operand(batch, free, last_at(depth, p_.depth())).re;
-      const Ex kept =
-          p_.depth() % panel_steps == 0
-              ? read
-              : a_.select(a_.less(depth, a_.integer(p_.depth())), read, a_.constant(scalar_, 0));
-      b_.store(panel, a_.add(a_.mul(step, a_.integer(tile_)), index), kept);
-    }
-  }
-
-  Ex last_at(Ex index, std::int64_t extent) {
-    if (index->maximum < extent) return index;
-    return b_.let_within(a_.binary(loop::Binary::minimum, index, a_.integer(extent - 1)), 0,
-                         extent - 1);
-  }
-
-  void store_row(Ex batch, Ex row, Ex column, Ex thread_column, loop::Accumulator* const* sums) {
-    const auto store = [&](Ex at, std::int64_t j) {
-      const Element result{b_.read(sums[j]), nullptr};
-      access_.store(batch, b_.let_within(row, 0, p_.rows() - 1),
-                    b_.let_within(at, 0, p_.columns() - 1), result);
-    };
-    const std::int64_t length = std::min(piece, own_);
-    const bool whole_pieces = p_.columns() % length == 0;
-    const auto inside = [&](Ex at) {
-      Ex condition = a_.less(at, a_.integer(p_.columns()));
-      return a_.logical_and(condition, a_.less(row, a_.integer(p_.rows())));
-    };
-    for (std::int64_t start = 0; start < own_; start += length) {
-      const auto position = [&](std::int64_t j) {
-        return a_.add(column, own_index(thread_column, j));
-      };
-      const auto all = [&] {
-        for (std::int64_t j = start; j < start + length; ++j) store(position(j), j);
-      };
-      if (whole_pieces) {
-        b_.condition(inside(position(start)), all);
-        continue;
-      }
-      for (std::int64_t j = start; j < start + length; ++j) {
-        b_.condition(inside(position(j)), [&] { store(position(j), j); });
-      }
-    }
-  }
-
-  loop::Arena& a_;
-  loop::Builder& b_;
-  Product p_;
-  ProductAccess access_;
-  loop::Scalar scalar_;
-  std::int64_t tile_ = 0;                  ///< rows, and columns, of a block
-  std::int64_t own_ = 0;                   ///< of a thread
-  const loop::Buffer* rows_ = nullptr;     ///< [step][row]
-  const loop::Buffer* columns_ = nullptr;  ///< [step][column]
-};
+    return output_accesses(probe, index, p.node->results[0].shape);
+  });
+}
 
 }  // namespace
 
-void schedule_dot_device(GroupEmitter& emitter) {
-  const Product p = analyse_product(*emitter.group().anchor);
-  if (p.node->results[0].elements() == 0) {
+DeviceProduct::DeviceProduct(GroupEmitter& emitter, const DeviceOptions& options)
+    : p(analyse_product(*emitter.group().anchor)),
+      nodes(emitter.group().anchors),
+      operand_sum(emitter.group().operand_sum),
+      shared_bytes(options.shared_bytes()),
+      processors(options.processors) {
+  const auto shared = [&](std::size_t operand) {
+    return nodes.size() == 1 || nodes[0]->operands[operand] == nodes[1]->operands[operand];
+  };
+  for (std::size_t i = 0; i < (shared(0) ? 1 : nodes.size()); ++i) {
+    rows.push_back(operand_of(*this, false, i));
+  }
+  for (std::size_t i = 0; i < (shared(1) ? 1 : nodes.size()); ++i) {
+    columns.push_back(operand_of(*this, true, i));
+  }
+}
+
+// ---- results ------------------------------------------------------------------------------------
+
+ProductParts::ProductParts(GroupEmitter& emitter, const DeviceProduct& product, std::int64_t parts)
+    : emitter_(emitter),
+      a_(emitter.arena()),
+      b_(emitter.builder()),
+      product_(product),
+      parts_(parts),
+      part_elements_(elements_of(product)),
+      width_(epilogue_width(emitter, product)),
+      rows_(b_, product.p.rows(), product.p.columns(),
+            parts == 1                                                ? width_
+            : product.p.columns() % 4 == 0 && part_elements_ % 4 == 0 ? 4
+                                                                      : 1,
+            product.products()) {
+  if (parts == 1) return;
+  const bool wide = register_of(product.p.node->results[0].dtype) == Scalar::f64;
+  workspace_ = emitter.workspace(wide ? DType::f64 : DType::f32, parts * part_elements_);
+}
+
+Ex ProductParts::position(Ex part, std::int64_t product, Ex batch, Ex row, Ex column) {
+  const Product& p = product_.p;
+  Ex matrix = a_.add(a_.integer(product * p.batches()), batch);
+  Ex line = a_.add(a_.mul(matrix, a_.integer(p.rows())), row);
+  return a_.add(a_.mul(part, a_.integer(part_elements_)),
+                a_.add(a_.mul(line, a_.integer(p.columns())), column));
+}
+
+void ProductParts::store(Ex part, Ex batch, Ex row, Ex column, const std::vector<Ex>& values) {
+  rows_.store(row, column, values, [&](Ex own_row, Ex at, const std::vector<Ex>& results) {
+    if (parts_ == 1) {
+      store_results(batch, own_row, at, results);
+      return;
+    }
+    for (std::int64_t i = 0; i < product_.products(); ++i) {
+      b_.store(workspace_, position(part, i, batch, own_row, at),
+               results[static_cast<std::size_t>(i)]);
+    }
+  });
+}
+
+void ProductParts::store_results(Ex batch, Ex row, Ex column, const std::vector<Ex>& values) {
+  std::vector<Element> elements;
+  for (const Ex value : values) elements.push_back({value, nullptr});
+  ProductAccess access(emitter_, product_.p, product_.nodes);
+  access.store(batch, row, column, elements);
+}
+
+void ProductParts::store_sum(Ex part, Ex column, Ex value) {
+  if (parts_ == 1) {
+    emitter_.store({const_cast<ir::Node*>(product_.operand_sum), 0}, column, {value, nullptr});
+    return;
+  }
+  const Ex first = a_.mul(part, a_.integer(part_elements_));
+  const std::int64_t results = part_elements_ - product_.p.columns();
+  b_.store(workspace_, a_.add(first, a_.add(a_.integer(results), column)), value);
+}
+
+void ProductParts::add_up() {
+  if (parts_ == 1) return;
+  const Product& p = product_.p;
+  const std::int64_t width = width_ == 4 && part_elements_ % 4 == 0 ? width_ : 1;
+  const std::int64_t count = p.batches() * p.rows() * p.columns() / width;
+  const std::int64_t sums = product_.operand_sum != nullptr ? p.columns() : 0;
+  const Shape shape{p.batches(), p.rows(), p.columns() / width};
+  const auto added = [&](const std::function<Ex(Ex part)>& at) {
+    Ex total = a_.load(workspace_, at(a_.integer(0)));
+    for (std::int64_t part = 1; part < parts_; ++part) {
+      total = a_.add(total, a_.load(workspace_, at(a_.integer(part))));
+    }
+    return b_.let(total);
+  };
+  b_.phase(divide_up(count + sums, threads), threads, [&](Ex block, Ex thread) {
+    const Ex number = b_.let(a_.add(a_.mul(block, a_.integer(threads)), thread));
+    b_.condition(a_.less(number, a_.integer(count)), [&] {
+      const std::vector<Ex> at = a_.delinearize(b_.let_within(number, 0, count - 1), shape);
+      const Ex batch = b_.let(at[0]);
+      const Ex row = b_.let(at[1]);
+      const Ex first = a_.mul(b_.let(at[2]), a_.integer(width));
+      const auto one = [&](Ex column) {
+        std::vector<Ex> results;
+        for (std::int64_t i = 0; i < product_.products(); ++i) {
+          results.push_back(added([&](Ex part) { return position(part, i, batch, row, column); }));
+        }
+        store_results(batch, row, column, results);
+      };
+      if (width == 1) {
+        one(first);
+      } else {
+        b_.loop(width, Role::vector, static_cast<int>(width),
+                [&](Ex lane) { one(a_.add(first, lane)); });
+      }
+    });
+    if (sums == 0) return;
+    const Ex column = a_.sub(number, a_.integer(count));
+    b_.condition(a_.logical_and(a_.less_equal(a_.integer(count), number),
+                                a_.less(number, a_.integer(count + sums))),
+                 [&] {
+                   const Ex own = b_.let_within(column, 0, sums - 1);
+                   const Ex total = added([&](Ex part) {
+                     return a_.add(a_.mul(part, a_.integer(part_elements_)),
+                                   a_.add(a_.integer(part_elements_ - sums), own));
+                   });
+                   emitter_.store({const_cast<ir::Node*>(product_.operand_sum), 0}, own,
+                                  {total, nullptr});
+                 });
+  });
+}
+
+// ---- blocks -------------------------------------------------------------------------------------
+
+TileGrid::TileGrid(std::int64_t parts, std::int64_t batches, std::int64_t row_tiles,
+                   std::int64_t column_tiles) {
+  // The operands of as many row tiles stay in the second-level cache while columns pass.
+  for (together = 8; row_tiles % together != 0;) together /= 2;
+  grid = {parts, batches, row_tiles / together, column_tiles, together};
+}
+
+TileGrid::Place TileGrid::place(loop::Builder& b, Ex block) const {
+  loop::Arena& a = b.arena();
+  const std::vector<Ex> at = a.delinearize(block, grid);
+  const Ex row = a.add(a.mul(at[2], a.integer(together)), at[4]);
+  return {b.let(at[0]), b.let(at[1]), b.let(row), b.let(at[3])};
+}
+
+void schedule_dot_device(GroupEmitter& emitter, const DeviceOptions& options) {
+  const DeviceProduct product(emitter, options);
+  const DType type = product.p.node->results[0].dtype;
+  if (product.p.node->results[0].elements() == 0) {
     emitter.builder().phase(0, threads, [](Ex, Ex) {});
     return;
   }
-  TiledDevice(emitter, p).run();
+  const bool tf32 = type == DType::f32 && options.tf32;
+  const bool units = type == DType::f16 || type == DType::bf16 || tf32;
+  if (units && suits_dot_wgmma(product, options)) {
+    schedule_dot_wgmma(emitter, product, type);
+  } else if (units && product.p.depth() > 0) {
+    schedule_dot_mma(emitter, product, type);
+  } else {
+    schedule_dot_simt(emitter, product);
+  }
 }
 
 }  // namespace weft::compiler

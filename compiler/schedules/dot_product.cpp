@@ -78,8 +78,8 @@ bool may_share_kernel(const Node& a, const Node& b) {
   return is_large(a);
 }
 
-Element ProductAccess::row_operand(Ex batch, Ex row, Ex depth) {
-  return read(*nodes_[0], !p_.swapped, batch, row, depth);
+Element ProductAccess::row_operand(Ex batch, Ex row, Ex depth, std::size_t product) {
+  return read(*nodes_[product], !p_.swapped, batch, row, depth);
 }
 
 Element ProductAccess::column_operand(Ex batch, Ex column, Ex depth, std::size_t product) {

@@ -61,7 +61,7 @@ class ProductAccess {
   const Group& group() const { return emitter_.group(); }
   /// Forgets what was computed for other positions: at the start of a loop's body.
   void reset() { emitter_.reset(); }
-  ops::Element row_operand(loop::Ex batch, loop::Ex row, loop::Ex depth);
+  ops::Element row_operand(loop::Ex batch, loop::Ex row, loop::Ex depth, std::size_t product = 0);
   ops::Element column_operand(loop::Ex batch, loop::Ex column, loop::Ex depth,
                               std::size_t product = 0);
   void store(loop::Ex batch, loop::Ex row, loop::Ex column, const ops::Element& value) {

@@ -45,19 +45,42 @@ bool has_host_schedule(const ir::Node& node) {
   return node.op->pattern == ir::Pattern::attention && has_attention_schedule(node);
 }
 
-ScheduledKernel schedule_device(const Group& group, bool strict) {
+bool has_device_schedule(const ir::Node& node) {
+  return node.op->pattern == ir::Pattern::attention && has_attention_device_schedule(node);
+}
+
+std::int64_t DeviceOptions::shared_bytes() const {
+  constexpr std::int64_t kibibyte = 1024;
+  switch (target.capability) {
+    case 80:
+    case 87:
+      return 163 * kibibyte;
+    case 90:
+    case 100:
+    case 101:
+    case 103:
+      return 227 * kibibyte;
+    default:
+      return 99 * kibibyte;
+  }
+}
+
+ScheduledKernel schedule_device(const Group& group, const DeviceOptions& options) {
   ScheduledKernel result;
   result.kernel = std::make_unique<loop::Kernel>();
   result.kernel->name = group.name;
-  GroupEmitter emitter(*result.kernel, group, strict);
+  GroupEmitter emitter(*result.kernel, group, options.strict);
   const ir::Node* anchor = group.anchor;
   if (group.rows) {
     schedule_rows_device(emitter);
   } else if (anchor == nullptr) {
     schedule_elementwise_device(emitter);
-  } else if (anchor->op->pattern == ir::Pattern::dot && group.anchors.size() == 1 &&
-             group.operand_sum == nullptr && !is_complex(anchor->results[0].dtype)) {
-    schedule_dot_device(emitter);
+  } else if (anchor->op->pattern == ir::Pattern::dot && !is_complex(anchor->results[0].dtype)) {
+    schedule_dot_device(emitter, options);
+  } else if (anchor->is("attention")) {
+    schedule_attention_device(emitter, options);
+  } else if (anchor->is("attention_backward")) {
+    schedule_attention_backward_device(emitter, options);
   } else if (anchor->op->pattern == ir::Pattern::reduction && !anchor->is("argmax")) {
     schedule_reduction_device(emitter);
   } else {

@@ -18,16 +18,29 @@ struct ScheduledKernel {
 /// `strict`: every 16-bit value is rounded where it is computed.
 ScheduledKernel schedule_host(const Group& group, const HostTarget& target, bool strict = false);
 
+/// What a schedule for a GPU depends on beside the group.
+struct DeviceOptions {
+  DeviceTarget target = {};
+  bool strict = false;            ///< every 16-bit value is rounded where it is computed
+  bool tf32 = false;              ///< products of f32 round their operands to tf32
+  std::int64_t processors = 132;  ///< multiprocessors: grids are made for as many
+
+  /// Shared memory that a block may have.
+  std::int64_t shared_bytes() const;
+};
+
 /// Lays a group on a GPU. Throws Error, with the user's line, where there is no schedule for its
 /// anchor there.
-ScheduledKernel schedule_device(const Group& group, bool strict = false);
+ScheduledKernel schedule_device(const Group& group, const DeviceOptions& options = {});
 
 /// Whether a composite node has a schedule: the others are to be decomposed.
 bool has_host_schedule(const ir::Node& node);
+bool has_device_schedule(const ir::Node& node);
 /// The same for the Toeplitz operator and its gradients.
 bool has_tno_schedule(const ir::Node& node);
 /// The same for attention and its gradients.
 bool has_attention_schedule(const ir::Node& node);
+bool has_attention_device_schedule(const ir::Node& node);
 
 // One for each kind of anchor, each in the file of its name.
 void schedule_elementwise(GroupEmitter& emitter, const HostTarget& target);
@@ -45,8 +58,10 @@ void schedule_scatter(GroupEmitter& emitter, const HostTarget& target);
 // On a GPU.
 void schedule_elementwise_device(GroupEmitter& emitter);
 void schedule_rows_device(GroupEmitter& emitter);
-void schedule_dot_device(GroupEmitter& emitter);
+void schedule_dot_device(GroupEmitter& emitter, const DeviceOptions& options);
 void schedule_reduction_device(GroupEmitter& emitter);
+void schedule_attention_device(GroupEmitter& emitter, const DeviceOptions& options);
+void schedule_attention_backward_device(GroupEmitter& emitter, const DeviceOptions& options);
 
 /// Elements that a block of a pointwise kernel should compute: enough to be worth a hand-over
 /// between threads, few enough to balance.

@@ -115,7 +115,8 @@ TEST(DeviceSchedule, ProductsFromSharedMemory) {
   for (const bool transposed : {false, true}) {
     for (const auto& [m, n, k] : {std::tuple{100, 70, 33}, {3, 5, 7}, {640, 130, 1000}}) {
       for (const char* dtype : {"f32", "bf16", "f64"}) {
-        EXPECT_TRUE(has(ptx(product(m, n, k, dtype, transposed)), "fma.rn"));
+        const std::string code = ptx(product(m, n, k, dtype, transposed));
+        EXPECT_TRUE(has(code, dtype == std::string("bf16") ? "mma.sync" : "fma.rn")) << code;
       }
     }
   }

@@ -120,21 +120,7 @@ compiler::ScheduledKernel on_host(const compiler::Group& group) {
 }
 
 compiler::ScheduledKernel on_device(const compiler::Group& group) {
-  compiler::ScheduledKernel scheduled;
-  scheduled.kernel = std::make_unique<loop::Kernel>();
-  scheduled.kernel->name = group.name;
-  compiler::GroupEmitter emitter(*scheduled.kernel, group);
-  if (group.rows) {
-    compiler::schedule_rows_device(emitter);
-  } else if (group.anchors.empty()) {
-    compiler::schedule_elementwise_device(emitter);
-  } else if (group.anchor->is("dot")) {
-    compiler::schedule_dot_device(emitter);
-  } else {
-    throw std::logic_error("no schedule for a GPU for " + group.kind);
-  }
-  scheduled.workspace_bytes = emitter.workspace_bytes();
-  return scheduled;
+  return compiler::schedule_device(group);
 }
 
 Values run_interpreted(const ir::Graph& graph, const Values& inputs, const Schedule& schedule,

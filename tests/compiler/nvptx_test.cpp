@@ -152,7 +152,7 @@ TEST(Nvptx, EveryIntrinsicAssembles) {
       loop::Arena& a = b.arena();
       const auto* floats = kernel.argument("floats", DType::f32, 1 << 16, true);
       const auto* integers = kernel.argument("integers", DType::i32, 1 << 16, true);
-      b.phase(1, 32, [&](Ex, Ex thread) {
+      b.phase(1, 128, [&](Ex, Ex thread) {
         std::vector<Ex> operands;
         for (const loop::Intrinsic::Operand& operand : row.operands) {
           const Ex at = a.add(thread, a.integer(static_cast<std::int64_t>(operands.size()) * 32));

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "compiler/schedules/attention_tiles.h"
+#include "compiler/schedules/device_store.h"
+#include "compiler/schedules/device_tile.h"
+#include "compiler/schedules/matrix_unit.h"
+
+/// What the schedules of attention and its gradients on a GPU's matrix units share. The operands
+/// are matrices whose rows are queries or keys; a block has some rows of one side, sixteen or more
+/// a warp, and the other side's rows pass in tiles.
+namespace weft::compiler {
+
+/// A matrix of the operands: rows of `columns` elements.
+struct AttentionMatrix {
+  ir::Value value;
+  std::int64_t rows;
+  std::int64_t columns;
+};
+
+/// Scores or sums of a warp: 16 rows by 8 columns each, [row fragment][column fragment].
+using WarpSums = std::vector<std::vector<MatrixUnit::Sums>>;
+
+class AttentionDevice {
+ public:
+  using Ex = loop::Ex;
+
+  AttentionDevice(GroupEmitter& emitter, const AttentionExtents& extents);
+
+  const AttentionExtents& extents() const { return x_; }
+  DType type() const { return type_; }
+  /// A row's length in a tile: whole fragments, zero past the end.
+  static std::int64_t padded(std::int64_t columns) { return (columns + 15) / 16 * 16; }
+
+  AttentionMatrix matrix(std::size_t operand) const;
+  /// A loader of tiles of `rows` rows.
+  TileLoader loader(const char* name, const AttentionMatrix& matrix, std::int64_t rows,
+                    std::int64_t stages, std::int64_t threads);
+
+  /// One value for each query.
+  Ex of_query(std::size_t operand, Ex batch, Ex query);
+
+  /// Vectors in which a result's rows are stored.
+  std::int64_t store_width(std::uint32_t result);
+  void store_result(std::uint32_t result, Ex batch, Ex row, Ex column, Ex value);
+
+  /// Whether this result, or for the first one what is computed from it, is stored.
+  bool wanted(std::uint32_t result) const;
+
+ private:
+  std::vector<Ex> index(loop::Arena& a, Ex batch, Ex row, Ex column) const;
+
+  GroupEmitter& emitter_;
+  loop::Arena& a_;
+  loop::Builder& b_;
+  const ir::Node& node_;
+  AttentionExtents x_;
+  DType type_;
+};
+
+/// A warp's products of tiles in shared memory.
+class AttentionProducts {
+ public:
+  using Ex = loop::Ex;
+
+  AttentionProducts(loop::Builder& builder, MatrixUnit& unit)
+      : b_(builder), a_(builder.arena()), unit_(unit) {}
+
+  WarpSums zero(std::int64_t row_fragments, std::int64_t column_fragments);
+
+  /// sums += rows * columns^T over `depth` elements; rows from `first_row` of their source on.
+  void add(const WarpSums& sums, const FragmentSource& rows, Ex first_row,
+           const FragmentSource& columns, Ex first_column, std::int64_t depth);
+  /// sums += values * columns, where values are in registers, [row fragment][column fragment][4].
+  void add(const WarpSums& sums, const std::vector<std::vector<std::array<Ex, 4>>>& values,
+           const FragmentSource& columns, Ex first_column);
+
+  /// Stores a warp's rows, `rows` from `first_row` on, by `store`; each value through `finish`.
+  void store(const WarpSums& sums, Ex first_row, RowStore& rows,
+             const std::function<Ex(Ex value, std::size_t fragment, std::size_t half)>& finish,
+             const RowStore::Body& body);
+
+ private:
+  loop::Builder& b_;
+  loop::Arena& a_;
+  MatrixUnit& unit_;
+};
+
+/// Forward and backward, of f32.
+void schedule_attention_exact_device(GroupEmitter& emitter, const DeviceOptions& options);
+
+}  // namespace weft::compiler

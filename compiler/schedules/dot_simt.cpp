@@ -1,0 +1,321 @@
+#include <algorithm>
+#include <limits>
+
+#include "compiler/schedules/divide.h"
+#include "compiler/schedules/dot_device.h"
+
+/// Matrix products on a GPU in exact f32 or f64: a block computes a tile of the result from tiles
+/// of both operands in shared memory, which are filled some stages ahead, each thread a rectangle
+/// of it in registers. Operands are read once a block, so what is fused before the product is
+/// evaluated there.
+namespace weft::compiler {
+namespace {
+
+using loop::Accumulator;
+using loop::Combine;
+using loop::Ex;
+using loop::Role;
+using loop::Scalar;
+
+constexpr std::int64_t warp = 32;
+constexpr std::int64_t threads = 256;
+/// Threads along rows and along columns. A warp is 4 by 8 of them: it reads 4 and 8 pieces of the
+/// operands in a step, whole lines of shared memory.
+constexpr std::int64_t side = 16;
+constexpr std::int64_t warp_rows = 4;
+constexpr std::int64_t warp_columns = 8;
+/// Neighbours that a thread reads and stores together.
+constexpr std::int64_t piece = 4;
+constexpr std::int64_t tile_depth = 16;
+
+/// Rows and columns (of each product) of a thread.
+struct Tiling {
+  std::int64_t rows, columns;
+  std::int64_t parts = 1;
+  std::int64_t stages = 3;
+};
+
+constexpr Tiling tilings[] = {{8, 8}, {8, 4}, {4, 8}, {4, 4}, {2, 4}, {4, 2}, {2, 2}};
+constexpr std::int64_t most_sums = 64;
+
+class SimtProduct {
+ public:
+  SimtProduct(GroupEmitter& emitter, const DeviceProduct& product)
+      : a_(emitter.arena()),
+        b_(emitter.builder()),
+        product_(product),
+        p_(product.p),
+        scalar_(register_of(p_.node->results[0].dtype)),
+        tiling_(choose()),
+        grid_(tiling_.parts, p_.batches(), divide_up(p_.rows(), side * tiling_.rows),
+              divide_up(p_.columns(), side * tiling_.columns)),
+        results_(emitter, product, tiling_.parts) {
+    if (p_.depth() == 0) return;
+    const auto loader = [&](const TiledOperand& operand, std::int64_t free) {
+      return TileLoader(emitter, operand,
+                        {.storage = scalar_ == Scalar::f64 ? DType::f64 : DType::f32,
+                         .free = free,
+                         .depth = tile_depth,
+                         .stages = tiling_.stages,
+                         .threads = threads,
+                         .order = TileOrder::free_inner});
+    };
+    for (const TiledOperand& operand : product.rows) {
+      rows_.push_back(loader(operand, side * tiling_.rows));
+    }
+    for (const TiledOperand& operand : product.columns) {
+      columns_.push_back(loader(operand, side * tiling_.columns));
+    }
+  }
+
+  void run() {
+    b_.phase(grid_.blocks(), threads, [&](Ex block, Ex thread) {
+      const TileGrid::Place place = grid_.place(b_, block);
+      thread_ = thread;
+      const Ex number = a_.floor_div(thread, warp);
+      const Ex lane = a_.floor_mod(thread, warp);
+      const auto own = [&](Ex outer, std::int64_t count, Ex inner) {
+        return b_.let(a_.add(a_.mul(outer, a_.integer(count)), inner));
+      };
+      constexpr std::int64_t across = side / warp_columns;
+      thread_row_ = own(a_.floor_div(number, across), warp_rows, a_.floor_div(lane, warp_columns));
+      thread_column_ =
+          own(a_.floor_mod(number, across), warp_columns, a_.floor_mod(lane, warp_columns));
+      tile(place);
+    });
+    results_.add_up();
+  }
+
+ private:
+  /// Clock cycles, as for matrix units (dot_mma.cpp).
+  double cycles(const Tiling& t) const {
+    const auto real = [](std::int64_t x) { return static_cast<double>(x); };
+    const double size = scalar_ == Scalar::f64 ? 8 : 4;
+    const double rate = scalar_ == Scalar::f64 ? 64 : 128;
+    const double products = real(product_.products());
+    const std::int64_t row_operands = static_cast<std::int64_t>(product_.rows.size());
+    const std::int64_t column_operands = static_cast<std::int64_t>(product_.columns.size());
+    const double multiply = products * real(side * t.rows * side * t.columns) / rate;
+    const double pieces =
+        real(row_operands * warp_rows * t.rows + column_operands * warp_columns * t.columns) *
+        size * (real(threads) / real(warp)) / 128;
+    const double fill =
+        real(row_operands * side * t.rows + column_operands * side * t.columns) * size / 32;
+    const double step = std::max({multiply, pieces, fill}) + 0.2 * multiply + 4;
+    const std::int64_t steps = divide_up(divide_up(p_.depth(), tile_depth), t.parts) * tile_depth;
+    const std::int64_t tiles = p_.batches() * divide_up(p_.rows(), side * t.rows) *
+                               divide_up(p_.columns(), side * t.columns);
+    const double waves = real(divide_up(tiles * t.parts, product_.processors));
+    double total = waves * (real(steps) * step + 1500);
+    if (t.parts > 1) {
+      const double results = products * real(p_.batches() * p_.rows() * p_.columns());
+      total += 4000 + real(2 * t.parts) * results * size / 1500;
+    }
+    return total;
+  }
+
+  Tiling choose() const {
+    Tiling best{};
+    double shortest = std::numeric_limits<double>::infinity();
+    const std::int64_t steps = divide_up(p_.depth(), tile_depth);
+    for (Tiling t : tilings) {
+      const std::int64_t words = scalar_ == Scalar::f64 ? 2 : 1;
+      if (product_.products() * t.rows * t.columns * words > most_sums) continue;
+      for (std::int64_t parts = 1; parts <= 64 && (parts == 1 || 4 * parts <= steps); parts *= 2) {
+        t.parts = steps == 0 ? 1 : divide_up(steps, divide_up(steps, parts));
+        const double time = cycles(t);
+        if (time < shortest) {
+          shortest = time;
+          best = t;
+        }
+      }
+    }
+    return best;
+  }
+
+  std::size_t sum_index(std::int64_t product, std::int64_t row, std::int64_t column) const {
+    return static_cast<std::size_t>((product * tiling_.rows + row) * tiling_.columns + column);
+  }
+
+  /// The i-th of a thread's `count` rows or columns in the tile: pieces of neighbours, the threads'
+  /// pieces side by side.
+  Ex own_index(Ex thread, std::int64_t count, std::int64_t i) {
+    const std::int64_t length = std::min(piece, count);
+    return a_.add(a_.mul(thread, a_.integer(length)),
+                  a_.integer(i / length * length * side + i % length));
+  }
+
+  void tile(const TileGrid::Place& place) {
+    sums_.clear();
+    for (std::int64_t i = 0; i < product_.products() * tiling_.rows * tiling_.columns; ++i) {
+      sums_.push_back(b_.declare(scalar_, Combine::add, a_.constant(scalar_, 0)));
+    }
+    column_sum_ = nullptr;
+    if (product_.operand_sum != nullptr) {
+      column_sum_ = b_.declare(scalar_, Combine::add, a_.constant(scalar_, 0));
+      sums_here_ = b_.let(a_.logical_and(a_.equal(place.row, a_.integer(0)),
+                                         a_.less(thread_, a_.integer(side * tiling_.columns))));
+    }
+    if (p_.depth() > 0) multiply(place);
+    store(place);
+  }
+
+  void multiply(const TileGrid::Place& place) {
+    const std::int64_t total = divide_up(p_.depth(), tile_depth);
+    const std::int64_t per_part = divide_up(total, tiling_.parts);
+    const std::int64_t stages = tiling_.stages;
+    const Ex first = b_.let(a_.mul(place.part, a_.integer(per_part)));
+    const Ex count = total % per_part == 0
+                         ? a_.integer(per_part)
+                         : b_.let_within(a_.binary(loop::Binary::minimum, a_.integer(per_part),
+                                                   a_.sub(a_.integer(total), first)),
+                                         1, per_part);
+    const Ex row = b_.let(a_.mul(place.row, a_.integer(side * tiling_.rows)));
+    const Ex column = b_.let(a_.mul(place.column, a_.integer(side * tiling_.columns)));
+    const auto start = [&](Ex number) {
+      const Ex stage = b_.let(a_.floor_mod(number, stages));
+      const Ex depth =
+          a_.mul(b_.let_within(a_.add(first, number), 0, total - 1), a_.integer(tile_depth));
+      for (TileLoader& loader : rows_) loader.start(stage, place.batch, row, depth, thread_);
+      for (TileLoader& loader : columns_) loader.start(stage, place.batch, column, depth, thread_);
+    };
+    const auto finish = [&](Ex number) {
+      const Ex stage = b_.let(a_.floor_mod(number, stages));
+      for (TileLoader& loader : rows_) loader.finish(stage, thread_);
+      for (TileLoader& loader : columns_) loader.finish(stage, thread_);
+    };
+    const auto copied = [](const TileLoader& loader) { return loader.copies(); };
+    const bool any = std::any_of(rows_.begin(), rows_.end(), copied) ||
+                     std::any_of(columns_.begin(), columns_.end(), copied);
+    const bool all = std::all_of(rows_.begin(), rows_.end(), copied) &&
+                     std::all_of(columns_.begin(), columns_.end(), copied);
+    const auto if_there = [&](Ex number, const std::function<void()>& body) {
+      const Ex condition = a_.less(number, count);
+      if (condition->kind != loop::ExprKind::constant) {
+        b_.condition(condition, body);
+      } else if (condition->integer != 0) {
+        body();
+      }
+    };
+    for (std::int64_t stage = 0; stage + 1 < stages; ++stage) {
+      const Ex number = a_.integer(stage);
+      if_there(number, [&] {
+        start(number);
+        finish(number);
+      });
+      if (any) b_.call(loop::intrinsic("copy_commit"), {});
+    }
+    b_.loop(count, [&](Ex number) {
+      if (any) b_.call(loop::intrinsic("copy_wait"), {a_.integer(Scalar::i32, stages - 2)});
+      // Everybody's part of this stage is there, and nobody reads the one that is filled next.
+      b_.barrier();
+      const Ex next = a_.add(number, a_.integer(stages - 1));
+      if_there(next, [&] { start(next); });
+      if (any) b_.call(loop::intrinsic("copy_commit"), {});
+      stage(b_.let(a_.floor_mod(number, stages)));
+      if (!all) if_there(next, [&] { finish(next); });
+    });
+  }
+
+  /// A thread's rows or columns of a step.
+  std::vector<Ex> own_values(const TileLoader& loader, Ex stage, Ex step, Ex thread,
+                             std::int64_t count) {
+    std::vector<Ex> values;
+    const Ex first = a_.add(loader.stage(stage), a_.mul(step, a_.integer(loader.pitch())));
+    for (std::int64_t i = 0; i < count; ++i) {
+      values.push_back(
+          b_.let(a_.load(loader.buffer(), a_.add(first, own_index(thread, count, i)))));
+    }
+    return values;
+  }
+
+  void stage(Ex number) {
+    // Two products' operands ahead of their use do not fit in the registers of two blocks.
+    const std::int64_t together = product_.products() > 1 ? tile_depth / 2 : tile_depth;
+    const auto step_of = [&](Ex step) {
+      std::vector<std::vector<Ex>> rows, columns;
+      for (const TileLoader& loader : rows_) {
+        rows.push_back(own_values(loader, number, step, thread_row_, tiling_.rows));
+      }
+      for (const TileLoader& loader : columns_) {
+        columns.push_back(own_values(loader, number, step, thread_column_, tiling_.columns));
+      }
+      for (std::int64_t q = 0; q < product_.products(); ++q) {
+        const std::vector<Ex>& x = rows[rows.size() > 1 ? static_cast<std::size_t>(q) : 0];
+        const std::vector<Ex>& y = columns[columns.size() > 1 ? static_cast<std::size_t>(q) : 0];
+        for (std::int64_t i = 0; i < tiling_.rows; ++i) {
+          for (std::int64_t j = 0; j < tiling_.columns; ++j) {
+            Accumulator* sum = sums_[sum_index(q, i, j)];
+            b_.assign(sum, a_.fma(x[static_cast<std::size_t>(i)], y[static_cast<std::size_t>(j)],
+                                  b_.read(sum)));
+          }
+        }
+      }
+    };
+    if (together == tile_depth) {
+      b_.loop(tile_depth, Role::unrolled, 1, step_of);
+    } else {
+      b_.loop(a_.integer(tile_depth / together), [&](Ex half) {
+        const Ex first = a_.mul(half, a_.integer(together));
+        b_.loop(together, Role::unrolled, 1, [&](Ex step) { step_of(a_.add(first, step)); });
+      });
+    }
+    if (column_sum_ == nullptr) return;
+    const TileLoader& loader = columns_[0];
+    b_.condition(sums_here_, [&] {
+      const Ex own = b_.let_within(thread_, 0, side * tiling_.columns - 1);
+      b_.loop(tile_depth, Role::unrolled, 1, [&](Ex step) {
+        b_.accumulate(column_sum_, a_.load(loader.buffer(),
+                                           a_.add(loader.stage(number), loader.within(own, step))));
+      });
+    });
+  }
+
+  void store(const TileGrid::Place& place) {
+    const Ex row = b_.let(a_.mul(place.row, a_.integer(side * tiling_.rows)));
+    const Ex column = b_.let(a_.mul(place.column, a_.integer(side * tiling_.columns)));
+    const std::int64_t length = std::min(piece, tiling_.columns);
+    for (std::int64_t i = 0; i < tiling_.rows; ++i) {
+      for (std::int64_t j = 0; j < tiling_.columns; j += length) {
+        std::vector<Ex> values;
+        for (std::int64_t q = 0; q < product_.products(); ++q) {
+          for (std::int64_t k = 0; k < length; ++k) {
+            values.push_back(b_.read(sums_[sum_index(q, i, j + k)]));
+          }
+        }
+        results_.store(place.part, place.batch,
+                       a_.add(row, own_index(thread_row_, tiling_.rows, i)),
+                       a_.add(column, own_index(thread_column_, tiling_.columns, j)), values);
+      }
+    }
+    if (column_sum_ == nullptr) return;
+    const Ex at = a_.add(column, thread_);
+    const Ex total = b_.read(column_sum_);
+    b_.condition(a_.logical_and(sums_here_, a_.less(at, a_.integer(p_.columns()))), [&] {
+      results_.store_sum(place.part, b_.let_within(at, 0, p_.columns() - 1), total);
+    });
+  }
+
+  loop::Arena& a_;
+  loop::Builder& b_;
+  const DeviceProduct& product_;
+  const Product& p_;
+  Scalar scalar_;
+  Tiling tiling_;
+  TileGrid grid_;
+  ProductParts results_;
+  std::vector<TileLoader> rows_, columns_;
+  Ex thread_ = nullptr;
+  Ex thread_row_ = nullptr, thread_column_ = nullptr;
+  Ex sums_here_ = nullptr;
+  std::vector<Accumulator*> sums_;
+  Accumulator* column_sum_ = nullptr;
+};
+
+}  // namespace
+
+void schedule_dot_simt(GroupEmitter& emitter, const DeviceProduct& product) {
+  SimtProduct(emitter, product).run();
+}
+
+}  // namespace weft::compiler
