@@ -26,18 +26,17 @@ Ex combined(loop::Arena& a, Combine combine, Ex x, Ex y) {
   return a.binary(loop::Binary::maximum, x, y);
 }
 
-/// The value of the lane whose number differs in the bits of `mask`.
-Ex exchanged(loop::Builder& b, Ex value, int mask) {
+/// A value of another lane: by a row of each of the types f32 and i32 and its operand.
+Ex shuffled(loop::Builder& b, const loop::Intrinsic& of_float, const loop::Intrinsic& of_integer,
+            Ex value, Ex operand) {
   loop::Arena& a = b.arena();
-  const Ex lanes = a.integer(Scalar::i32, mask);
-  const auto word = [&](Ex bits) {
-    return b.call(loop::intrinsic("shuffle_xor.i32"), {b.let(bits), lanes})[0];
-  };
+  const auto word = [&](Ex bits) { return b.call(of_integer, {b.let(bits), operand})[0]; };
   switch (value->type) {
     case Scalar::f32:
-      return b.call(loop::intrinsic("shuffle_xor.f32"), {value, lanes})[0];
+      return b.call(of_float, {value, operand})[0];
     case Scalar::f64:
-      return a.bits(exchanged(b, b.let(a.bits(value, Scalar::i64)), mask), Scalar::f64);
+      return a.bits(shuffled(b, of_float, of_integer, b.let(a.bits(value, Scalar::i64)), operand),
+                    Scalar::f64);
     case Scalar::i64: {
       constexpr std::int64_t half = 32;
       constexpr std::int64_t low_bits = 0xffffffff;
@@ -55,7 +54,18 @@ Ex exchanged(loop::Builder& b, Ex value, int mask) {
   }
 }
 
+/// The value of the lane whose number differs in the bits of `mask`.
+Ex exchanged(loop::Builder& b, Ex value, int mask) {
+  return shuffled(b, loop::intrinsic("shuffle_xor.f32"), loop::intrinsic("shuffle_xor.i32"), value,
+                  b.arena().integer(Scalar::i32, mask));
+}
+
 }  // namespace
+
+Ex value_of_lane(loop::Builder& b, Ex value, Ex lane) {
+  return b.let(shuffled(b, loop::intrinsic("shuffle_index.f32"),
+                        loop::intrinsic("shuffle_index.i32"), b.let(value), lane));
+}
 
 Ex across_threads(loop::Builder& b, Combine combine, Ex value, Ex thread, std::int64_t warps) {
   loop::Arena& a = b.arena();

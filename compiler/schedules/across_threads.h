@@ -10,4 +10,7 @@ namespace weft::compiler {
 loop::Ex across_threads(loop::Builder& builder, loop::Combine combine, loop::Ex value,
                         loop::Ex thread, std::int64_t warps);
 
+/// On a GPU: the value of the lane of this number (i32) in the caller's warp, which is whole.
+loop::Ex value_of_lane(loop::Builder& builder, loop::Ex value, loop::Ex lane);
+
 }  // namespace weft::compiler

@@ -179,6 +179,31 @@ std::vector<ComplexEx> butterfly(Arena& a, const std::vector<ComplexEx>& x, bool
   return Butterfly(a, inverse, builder).transform(x);
 }
 
+ButterflyOperations butterfly_operations(std::int64_t radix) {
+  loop::Kernel kernel;
+  loop::Builder builder(kernel);
+  builder.phase(1, [&](Ex) {
+    std::vector<ComplexEx> x;
+    for (std::int64_t i = 0; i < radix; ++i) {
+      x.push_back({kernel.arena.variable(Scalar::f32), kernel.arena.variable(Scalar::f32)});
+    }
+    butterfly(kernel.arena, x, false, &builder);
+  });
+  // Each sum is a statement; products that were not joined with one are operands of it.
+  ButterflyOperations operations;
+  const std::function<void(Ex)> count = [&](Ex e) {
+    if (e == nullptr) return;
+    if (e->kind == loop::ExprKind::fma) operations.products += 1;
+    if (e->kind == loop::ExprKind::binary) {
+      const bool product = static_cast<loop::Binary>(e->code) == loop::Binary::multiply;
+      (product ? operations.products : operations.sums) += 1;
+    }
+    for (Ex argument : e->arguments) count(argument);
+  };
+  for (const loop::Statement& statement : kernel.statements) count(statement.value);
+  return operations;
+}
+
 // Whichever of additions, products and stores takes longest. A core starts one vector of additions
 // and one of products a cycle, and stores one every other cycle.
 double butterfly_cycles(std::int64_t radix) {
@@ -189,27 +214,7 @@ double butterfly_cycles(std::int64_t radix) {
         cycles.push_back(0);
         continue;
       }
-      loop::Kernel kernel;
-      loop::Builder builder(kernel);
-      builder.phase(1, [&](Ex) {
-        std::vector<ComplexEx> x;
-        for (std::int64_t i = 0; i < r; ++i) {
-          x.push_back({kernel.arena.variable(Scalar::f32), kernel.arena.variable(Scalar::f32)});
-        }
-        butterfly(kernel.arena, x, false, &builder);
-      });
-      // Each sum is a statement; products that were not joined with one are operands of it.
-      double sums = 0;
-      double products = 0;
-      const std::function<void(Ex)> count = [&](Ex e) {
-        if (e == nullptr) return;
-        if (e->kind == loop::ExprKind::fma) products += 1;
-        if (e->kind == loop::ExprKind::binary) {
-          (static_cast<loop::Binary>(e->code) == loop::Binary::multiply ? products : sums) += 1;
-        }
-        for (Ex argument : e->arguments) count(argument);
-      };
-      for (const loop::Statement& statement : kernel.statements) count(statement.value);
+      const auto [sums, products] = butterfly_operations(r);
       const auto points = static_cast<double>(r);
       const double turned = products + 4 * (points - 1);
       cycles.push_back(std::max({sums, turned, 0.6 * (sums + turned), 4 * points}) / points);

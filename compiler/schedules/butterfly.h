@@ -30,6 +30,13 @@ std::vector<ComplexEx> butterfly(loop::Arena& arena, const std::vector<ComplexEx
 /// Lengths up to this one run as one butterfly in registers.
 inline constexpr std::int64_t largest_butterfly = 16;
 
+/// What a butterfly takes: sums, and products, joined with one or not.
+struct ButterflyOperations {
+  double sums = 0;
+  double products = 0;
+};
+ButterflyOperations butterfly_operations(std::int64_t points);
+
 /// Estimated cycles a point of a butterfly of up to largest_butterfly points in vectors, with its
 /// turns and stores.
 double butterfly_cycles(std::int64_t points);

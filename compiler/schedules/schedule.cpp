@@ -46,11 +46,13 @@ bool has_host_schedule(const ir::Node& node) {
 }
 
 bool has_device_schedule(const ir::Node& node) {
+  if (node.op->pattern == ir::Pattern::tno) return has_tno_device_schedule(node);
   return node.op->pattern == ir::Pattern::attention && has_attention_device_schedule(node);
 }
 
 std::int64_t DeviceOptions::shared_bytes() const {
   constexpr std::int64_t kibibyte = 1024;
+  if (shared_limit > 0) return shared_limit;
   switch (target.capability) {
     case 80:
     case 87:
@@ -83,6 +85,12 @@ ScheduledKernel schedule_device(const Group& group, const DeviceOptions& options
     schedule_attention_backward_device(emitter, options);
   } else if (anchor->op->pattern == ir::Pattern::reduction && !anchor->is("argmax")) {
     schedule_reduction_device(emitter);
+  } else if (anchor->op->pattern == ir::Pattern::scan) {
+    schedule_cumulative_device(emitter);
+  } else if (anchor->op->pattern == ir::Pattern::fft) {
+    schedule_fft_device(emitter, options);
+  } else if (anchor->op->pattern == ir::Pattern::tno) {
+    schedule_tno_device(emitter, options);
   } else {
     throw Error(fmt::format("{}: there is no schedule of {} for a GPU yet",
                             anchor->location.text().empty() ? group.name : anchor->location.text(),

@@ -24,6 +24,7 @@ struct DeviceOptions {
   bool strict = false;            ///< every 16-bit value is rounded where it is computed
   bool tf32 = false;              ///< products of f32 round their operands to tf32
   std::int64_t processors = 132;  ///< multiprocessors: grids are made for as many
+  std::int64_t shared_limit = 0;  ///< of a block, below the target's; 0: the target's
 
   /// Shared memory that a block may have.
   std::int64_t shared_bytes() const;
@@ -38,6 +39,7 @@ bool has_host_schedule(const ir::Node& node);
 bool has_device_schedule(const ir::Node& node);
 /// The same for the Toeplitz operator and its gradients.
 bool has_tno_schedule(const ir::Node& node);
+bool has_tno_device_schedule(const ir::Node& node);
 /// The same for attention and its gradients.
 bool has_attention_schedule(const ir::Node& node);
 bool has_attention_device_schedule(const ir::Node& node);
@@ -62,6 +64,9 @@ void schedule_dot_device(GroupEmitter& emitter, const DeviceOptions& options);
 void schedule_reduction_device(GroupEmitter& emitter);
 void schedule_attention_device(GroupEmitter& emitter, const DeviceOptions& options);
 void schedule_attention_backward_device(GroupEmitter& emitter, const DeviceOptions& options);
+void schedule_cumulative_device(GroupEmitter& emitter);
+void schedule_fft_device(GroupEmitter& emitter, const DeviceOptions& options);
+void schedule_tno_device(GroupEmitter& emitter, const DeviceOptions& options);
 
 /// Elements that a block of a pointwise kernel should compute: enough to be worth a hand-over
 /// between threads, few enough to balance.

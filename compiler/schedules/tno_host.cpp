@@ -1,51 +1,17 @@
 #include <algorithm>
 
-#include "compiler/schedules/convolution_passes.h"
 #include "compiler/schedules/schedule.h"
+#include "compiler/schedules/tno_lines.h"
 
-/// The Toeplitz operator and its gradients on a CPU. A channel is a vector lane, so that x (..., n,
-/// d) is read and written as it lies. With all lags in a row, s_k = t_(k-(n-1)) where t looks both
-/// ways and s = t where it is causal, the operator is a convolution of x with s, of which it takes
-/// n elements. So are the gradients, with the result's gradient g read from its end: that of x in
-/// reverse is the operator's value for g in reverse, and that of t in reverse are the first
-/// elements of the convolution of x and g in reverse, summed over the batch.
+/// The Toeplitz operator and its gradients on a CPU (tno_lines.h). A channel is a vector lane, so
+/// that x (..., n, d) is read and written as it lies.
 namespace weft::compiler {
 namespace {
 
 using ir::Node;
-using ir::Value;
 using loop::Ex;
 using loop::Role;
 using loop::Scalar;
-
-/// Leading axes merged: x is [batch, groups, n, d], t is [groups, lags, d].
-struct Extents {
-  Shape x_leading;
-  Shape t_leading;
-  std::int64_t batch = 1;
-  std::int64_t groups = 1;
-  std::int64_t n = 1;
-  std::int64_t d = 1;
-  bool causal = true;
-
-  Extents(const Shape& x, const Shape& t, bool is_causal) : causal(is_causal) {
-    for (int axis = 0; axis < x.rank() - 2; ++axis) x_leading.push_back(x[axis]);
-    for (int axis = 0; axis < t.rank() - 2; ++axis) t_leading.push_back(t[axis]);
-    groups = t_leading.elements();
-    for (int axis = 0; axis < x.rank() - t.rank(); ++axis) batch *= x[axis];
-    n = x[x.rank() - 2];
-    d = x[x.rank() - 1];
-  }
-};
-
-bool is_coefficient_gradient(const Node& node) { return node.is("tno_gradient_t"); }
-
-Extents extents_of(const Node& node) {
-  const bool causal = node.attributes.flag("causal");
-  const Shape& x = node.operand_type(0).shape;
-  return {x, is_coefficient_gradient(node) ? node.results[0].shape : node.operand_type(1).shape,
-          causal};
-}
 
 class TnoKernel {
  public:
@@ -54,7 +20,7 @@ class TnoKernel {
         a_(emitter.arena()),
         b_(emitter.builder()),
         node_(*emitter.group().anchor),
-        e_(extents_of(node_)),
+        e_(node_),
         width_(static_cast<int>(std::min<std::int64_t>(lanes, e_.d))),
         strips_((e_.d + width_ - 1) / width_),
         // Elements that pass the end of the 2N that a line holds come back to the first ones. Where
@@ -62,7 +28,8 @@ class TnoKernel {
         plan_(plan_convolution(e_.n, node_.is("tno") || node_.is("tno_gradient_x") ? 1 : 2)),
         length_(plan_.length),
         passes_(b_, plan_, width_),
-        streaming_(exceeds_caches(emitter.group())) {}
+        streaming_(exceeds_caches(emitter.group())),
+        lines_(emitter, length_, streaming_) {}
 
   /// tno: of x and t; tno_gradient_x: of g in reverse and t.
   void convolution() {
@@ -82,7 +49,7 @@ class TnoKernel {
           const Sequence sequence{a_.add(a_.mul(row, a_.integer(e_.groups)), at[0]), channel,
                                   reverse};
           Signal line = read_sequence(0, scratch, sequence);
-          write_sequence(line, sequence);
+          lines_.write_sequence(line, sequence);
           const auto middle = [&](Ex slot, Points& values) {
             for (std::size_t q = 0; q < values[0].size(); ++q) {
               values[0][q] = here(multiply(a_, values[0][q], fetch(spectrum, slot, q, lane)));
@@ -140,7 +107,7 @@ class TnoKernel {
           const Ex line = a_.add(a_.mul(row, a_.integer(e_.groups)), at[0]);
           const Signal x = read_sequence(0, x_scratch, {line, channel, false});
           Signal g = read_sequence(gradient, g_scratch, {line, channel, true});
-          if (both) write_sequence(g, {line, channel, true});
+          if (both) lines_.write_sequence(g, {line, channel, true});
           passes_.run({x, g}, middle, lane, [&](Ex position) {
             if (!streaming_) return;
             if (both) prefetch_epilogue({line, channel, true}, position);
@@ -155,7 +122,7 @@ class TnoKernel {
       for_lanes(at[1], [&](Ex lane, Ex channel) {
         Signal line;
         line.scratch = x_scratch;
-        write_coefficients(line, at[0], channel);
+        lines_.write_coefficients(line, at[0], channel);
         const auto middle = [&](Ex slot, Points& values) {
           const Ex scale = a_.constant(Scalar::f32, 1.0 / static_cast<double>(length_));
           for (std::size_t q = 0; q < values[0].size(); ++q) {
@@ -174,14 +141,8 @@ class TnoKernel {
 
  private:
   using Signal = ConvolutionPasses::Signal;
+  using Sequence = TnoLines::Sequence;
   using Points = std::vector<std::vector<ComplexEx>>;
-
-  /// One channel of a row of the batch (with the groups inside), from its end where `reverse`.
-  struct Sequence {
-    Ex row;
-    Ex channel;
-    bool reverse;
-  };
 
   ComplexEx here(const ComplexEx& value) { return {b_.let(value.re), b_.let(value.im)}; }
 
@@ -223,24 +184,6 @@ class TnoKernel {
     b_.store(workspace_, lane_element(start, slot, q, 1, lane), parts.im);
   }
 
-  std::vector<Ex> index_in(const Shape& leading, Ex row, Ex position, Ex channel) {
-    std::vector<Ex> index = a_.delinearize(row, leading);
-    index.push_back(position);
-    index.push_back(channel);
-    return index;
-  }
-
-  /// An element of an operand, through the prologue.
-  Ex element(std::size_t operand, const std::vector<Ex>& index, Ex predicate) {
-    emitter_.reset();
-    const Ex value = emitter_.value(node_.operands[operand], index, predicate).re;
-    return predicate == nullptr ? value : a_.select(predicate, value, a_.constant(Scalar::f32, 0));
-  }
-
-  Ex from_end(Ex position, bool reverse) {
-    return reverse ? a_.sub(a_.integer(e_.n - 1), position) : position;
-  }
-
   /// Asks for a position of the row that comes next.
   void prefetch_next(const std::vector<std::size_t>& operands, Ex group, Ex strip, Ex row, Ex lane,
                      Ex position) {
@@ -251,64 +194,20 @@ class TnoKernel {
     const Ex line = a_.add(a_.mul(at[2], a_.integer(e_.groups)), at[0]);
     const Ex channel = a_.add(a_.mul(at[1], a_.integer(width_)), lane);
     for (const std::size_t operand : operands) {
-      emitter_.prefetch(node_.operands[operand], index_in(e_.x_leading, line, position, channel));
+      emitter_.prefetch(node_.operands[operand],
+                        lines_.index(e_.x_leading, line, position, channel));
     }
   }
 
   void prefetch_epilogue(Sequence of, Ex position) {
-    emitter_.prefetch_epilogue(index_in(e_.x_leading, of.row, position, of.channel),
+    emitter_.prefetch_epilogue(lines_.index(e_.x_leading, of.row, position, of.channel),
                                node_.results[0].shape);
   }
 
   Signal read_sequence(std::size_t operand, const loop::Buffer* scratch, Sequence from) {
-    Signal signal;
+    Signal signal = lines_.read_sequence(operand, from);
     signal.scratch = scratch;
-    signal.extent = e_.n;
-    signal.real = true;
-    signal.read = [=, this](Ex position, Ex predicate) {
-      const Ex at = from_end(position, from.reverse);
-      const std::vector<Ex> index = index_in(e_.x_leading, from.row, at, from.channel);
-      return ComplexEx{element(operand, index, predicate), nullptr};
-    };
-    signal.ahead_of_read = [=, this](Ex position) {
-      const Ex at = from_end(position, from.reverse);
-      emitter_.prefetch(node_.operands[operand],
-                        index_in(e_.x_leading, from.row, at, from.channel));
-    };
     return signal;
-  }
-
-  /// Lets the inverse transform end in the first result.
-  void write_sequence(Signal& signal, Sequence to) {
-    const auto write = [=, this](Ex position, Ex value) {
-      emitter_.reset();
-      emitter_.bind({const_cast<Node*>(&node_), 0}, {value, nullptr});
-      emitter_.store_outputs(
-          index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel),
-          node_.results[0].shape, streaming_);
-    };
-    if (e_.causal) {
-      signal.wanted = e_.n;
-      signal.real_part = true;
-      signal.ahead_of_write = [=, this](Ex position) {
-        const auto index =
-            index_in(e_.x_leading, to.row, from_end(position, to.reverse), to.channel);
-        emitter_.prefetch_epilogue(index, node_.results[0].shape);
-        if (!streaming_) emitter_.prefetch_outputs(index, node_.results[0].shape);
-      };
-      signal.write = [=](Ex position, const ComplexEx& value) { write(position, value.re); };
-      return;
-    }
-    // Elements n - 1 .. 2n - 2 of the convolution.
-    signal.wanted = length_;
-    signal.write = [=, this](Ex position, const ComplexEx& value) {
-      const std::int64_t first = e_.n - 1;
-      b_.condition(a_.logical_and(a_.less_equal(a_.integer(first), position),
-                                  a_.less(position, a_.integer(2 * e_.n - 1))),
-                   [&] { write(a_.sub(position, a_.integer(first)), value.re); });
-      b_.condition(a_.less(position, a_.integer(2 * e_.n - 1 - length_)),
-                   [&] { write(a_.add(position, a_.integer(length_ - first)), value.im); });
-    };
   }
 
   /// A phase that transforms t; with the scale of the inverse transform.
@@ -325,73 +224,25 @@ class TnoKernel {
             store(start, slot, q, lane, {a_.mul(value.re, scale), a_.mul(value.im, scale)});
           }
         };
-        passes_.run({read_coefficients(scratch, at[0], channel)}, middle, lane);
+        Signal line = lines_.read_coefficients(at[0], channel);
+        line.scratch = scratch;
+        passes_.run({line}, middle, lane);
       });
     });
-  }
-
-  Signal read_coefficients(const loop::Buffer* scratch, Ex group, Ex channel) {
-    Signal signal;
-    signal.scratch = scratch;
-    signal.extent = std::min(length_, lags());
-    signal.real = lags() <= length_;
-    signal.read = [=, this](Ex position, Ex predicate) {
-      const auto value = [&](Ex lag, Ex inside) {
-        return element(1, index_in(e_.t_leading, group, lag, channel), inside);
-      };
-      ComplexEx result{value(position, predicate), nullptr};
-      if (has_second_half()) {
-        result.re = b_.let(result.re);
-        const Ex lag = a_.add(position, a_.integer(length_));
-        result.im = value(lag, a_.less(lag, a_.integer(lags())));
-      }
-      return result;
-    };
-    return signal;
-  }
-
-  std::int64_t lags() const { return e_.causal ? e_.n : 2 * e_.n - 1; }
-  bool has_second_half() const { return lags() > length_; }
-
-  /// Lets the inverse transform end in the gradient of t.
-  void write_coefficients(Signal& signal, Ex group, Ex channel) {
-    // Element k of the convolution is the gradient of the lag n - 1 - k.
-    const std::int64_t last = lags() - 1;
-    signal.wanted = std::min(length_, lags());
-    signal.real_part = !has_second_half();
-    signal.write = [=, this](Ex position, const ComplexEx& value) {
-      write_lag(group, a_.sub(a_.integer(last), position), channel, value.re);
-      if (!has_second_half()) return;
-      const Ex element = a_.add(position, a_.integer(length_));
-      b_.condition(a_.less(element, a_.integer(lags())),
-                   [&] { write_lag(group, a_.sub(a_.integer(last), element), channel, value.im); });
-    };
-  }
-
-  void write_lag(Ex group, Ex lag, Ex channel, Ex value) {
-    const std::vector<Ex> index = index_in(e_.t_leading, group, lag, channel);
-    if (node_.results.size() == 1) {
-      emitter_.reset();
-      emitter_.bind({const_cast<Node*>(&node_), 0}, {value, nullptr});
-      emitter_.store_outputs(index, node_.results[0].shape);
-      return;
-    }
-    const Value result{const_cast<Node*>(&node_), 1};
-    if (!emitter_.is_output(result)) return;
-    emitter_.store(result, a_.linearize(index, result.shape()), {value, nullptr});
   }
 
   GroupEmitter& emitter_;
   loop::Arena& a_;
   loop::Builder& b_;
   const Node& node_;
-  Extents e_;
+  TnoExtents e_;
   int width_;
   std::int64_t strips_;
   ConvolutionPlan plan_;
   std::int64_t length_;
   ConvolutionPasses passes_;
   bool streaming_;
+  TnoLines lines_;
   const loop::Buffer* workspace_ = nullptr;  ///< spectra of t, then sums over parts of the batch
 };
 
@@ -400,7 +251,7 @@ class TnoKernel {
 bool has_tno_schedule(const Node& node) {
   // Sums over nothing are left to the primitives.
   if (node.operand_type(0).elements() == 0) return false;
-  const Extents e = extents_of(node);
+  const TnoExtents e(node);
   // With few channels most lanes would idle where other axes could fill them.
   constexpr std::int64_t fewest_channels = 4;
   return e.d >= fewest_channels || e.batch * e.groups == 1;

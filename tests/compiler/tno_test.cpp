@@ -12,6 +12,7 @@
 #include "ops/support.h"
 #include "run.h"
 #include "runtime/executable.h"
+#include "tno_graph.h"
 
 // The Toeplitz operator and its gradients as anchors, with what is fused into them.
 namespace weft::compiler {
@@ -19,83 +20,9 @@ namespace {
 
 using ir::Value;
 using ops::Builder;
-
-struct Case {
-  Shape leading;   ///< of x before (n, d)
-  int shared = 0;  ///< how many of these t has as well
-  std::int64_t n = 1;
-  std::int64_t d = 1;
-  bool causal = true;
-  DType dtype = DType::f32;
-};
-
-std::vector<std::int64_t> extents(const Shape& shape) { return {shape.begin(), shape.end()}; }
-
-/// x, t and a gate u as states; writes states with the operator alone and gated, and the gradients
-/// of the gated one for x, t and u.
-struct Gated {
-  explicit Gated(const Case& c, unsigned seed) {
-    Builder b(graph, graph.body());
-    Shape x_shape = c.leading;
-    x_shape.push_back(c.n);
-    x_shape.push_back(c.d);
-    Shape t_shape;
-    for (int axis = c.leading.rank() - c.shared; axis < c.leading.rank(); ++axis) {
-      t_shape.push_back(c.leading[axis]);
-    }
-    t_shape.push_back(c.causal ? c.n : 2 * c.n - 1);
-    t_shape.push_back(c.d);
-    ops::Random random(seed);
-    const Value x = state(b, "x", {c.dtype, x_shape});
-    const Value t = state(b, "t", {c.dtype, t_shape});
-    const Value u = state(b, "u", {c.dtype, x_shape});
-    const Value weights = state(b, "weights", {c.dtype, x_shape});
-    // Random work before, on both operands, and after.
-    const char* const unary[] = {"tanh", "sin", "neg", "sigmoid"};
-    const auto pick = [&] {
-      return unary[static_cast<std::size_t>(ops::random_integer(random, 0, 3))];
-    };
-    const Value signal = ops::random_chance(random, 0.5) ? ops::unary(b, pick(), x) : x;
-    const Value filter = ops::random_chance(random, 0.5) ? ops::mul(b, t, 0.5) : t;
-    const Value y = b.emit1("tno", {signal, filter}, {{"causal", c.causal}});
-    Value z = ops::mul(b, u, y);
-    if (ops::random_chance(random, 0.5)) z = ops::add(b, z, ops::unary(b, pick(), x));
-    write(b, "y", y);
-    write(b, "z", z);
-    const std::vector<Value> sources = {x, t, u};
-    const std::vector<Value> gradients = compiler::gradients(b, z, sources, weights);
-    write(b, "gx", gradients[0]);
-    write(b, "gt", gradients[1]);
-    write(b, "gu", gradients[2]);
-    ir::verify(graph, "the test");
-    unsigned next = seed;
-    for (const Value value : {x, t, u, weights}) {
-      const auto count = static_cast<std::size_t>(value.type().elements());
-      inputs[value.node->attributes.text("name")] = test::random_values(count, ++next);
-    }
-  }
-
-  static Value state(Builder& b, const std::string& name, const Type& type) {
-    return b.emit1("state", {},
-                   {{"name", name}, {"dtype", type.dtype}, {"shape", extents(type.shape)}});
-  }
-  void write(Builder& b, const std::string& name, Value value) {
-    b.emit(ops::op("state_write"), {value}, {{"name", name}});
-    results.push_back(name);
-  }
-
-  ir::Graph graph{"gated"};
-  test::Values inputs;
-  std::vector<std::string> results;
-};
-
-/// Norm-wise: epsilon for each of the few roundings in each of the passes, 2 log2 n levels for each
-/// of the two or three transforms in a row, and those of the pointwise work; results of 16-bit
-/// types are rounded once more.
-double tolerance(const Case& c) {
-  const double levels = 2 + std::log2(static_cast<double>(c.n) + 1);
-  return 3 * levels * 0x1p-22 + (c.dtype == DType::f32 ? 0 : 4 * epsilon(c.dtype));
-}
+using Case = test::TnoCase;
+using Gated = test::TnoGraph;
+using test::tolerance;
 
 class Tno : public testing::TestWithParam<Case> {};
 

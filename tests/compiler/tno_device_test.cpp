@@ -1,0 +1,161 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "compiler/fusion/fuse.h"
+#include "compiler/schedules/fourier_tile.h"
+#include "compiler/schedules/schedule.h"
+#include "interpreted.h"
+#include "ptxas.h"
+#include "tno_graph.h"
+
+// The Toeplitz operator on a GPU: by the interpreter, and by ptxas.
+namespace weft::compiler {
+namespace {
+
+using Case = test::TnoCase;
+
+/// As if blocks had so much shared memory: longer lines are then transformed in sweeps.
+test::Schedule with_shared(std::int64_t bytes) {
+  return [bytes](const Group& group) {
+    DeviceOptions options;
+    options.shared_limit = bytes;
+    return schedule_device(group, options);
+  };
+}
+
+void expect_reference(const Case& c, const test::Schedule& schedule) {
+  test::TnoGraph gated(c, 7);
+  test::Values inputs = gated.inputs;
+  for (auto& [name, values] : inputs) {
+    for (double& value : values) value = ops::round_to(c.dtype, value);
+  }
+  const test::Values expected = test::run_reference(gated.graph, inputs);
+  const test::Values out = test::run_interpreted(gated.graph, inputs, schedule, {.seed = 3});
+  for (const std::string& name : gated.results) {
+    EXPECT_LE(test::relative_error(out.at(name), expected.at(name)), test::tolerance(c)) << name;
+  }
+}
+
+class TnoDevice : public testing::TestWithParam<Case> {};
+
+TEST_P(TnoDevice, TheInterpreterAgreesWithTheReference) {
+  expect_reference(GetParam(), test::on_device);
+}
+
+// One point, one channel, primes, odd channels, more channels and rows than a block has, shared
+// coefficients.
+INSTANTIATE_TEST_SUITE_P(Small, TnoDevice,
+                         testing::Values(Case{{2}, 0, 1, 1, true}, Case{{2}, 0, 1, 4, false},
+                                         Case{{}, 0, 2, 3, true}, Case{{3}, 0, 7, 16, true},
+                                         Case{{3}, 0, 9, 17, false}, Case{{2, 3}, 1, 5, 6, true},
+                                         Case{{2, 3}, 2, 12, 5, false}, Case{{150}, 0, 4, 33, true},
+                                         Case{{5}, 0, 13, 1, false}, Case{{700}, 0, 3, 1, false}));
+INSTANTIATE_TEST_SUITE_P(Long, TnoDevice,
+                         testing::Values(Case{{5}, 0, 64, 20, true}, Case{{2}, 0, 100, 8, false},
+                                         Case{{3, 2}, 1, 127, 16, true}, Case{{1}, 0, 251, 1, true},
+                                         Case{{2}, 0, 96, 5, true, DType::f16},
+                                         Case{{3}, 0, 45, 33, false},
+                                         Case{{2}, 0, 300, 9, false, DType::bf16},
+                                         Case{{2}, 0, 1100, 4, true}));
+
+/// Two sweeps and three, with and without neighbouring points in a block.
+TEST(TnoDeviceSweeps, LongLinesGoThroughMemory) {
+  expect_reference({{2}, 0, 200, 3, true}, with_shared(1024));
+  expect_reference({{3}, 0, 77, 9, false}, with_shared(512));
+  expect_reference({{2, 2}, 1, 130, 1, false}, with_shared(512));
+  expect_reference({{1}, 0, 600, 2, true}, with_shared(256));
+}
+
+/// The spectrum of a line that is too long for registers goes through memory as well.
+TEST(TnoDeviceSweeps, SpectraThatRegistersDoNotHold) {
+  expect_reference({{1}, 0, 8300, 1, true}, test::on_device);
+}
+
+/// What a block's half warps access together is in banks of its own; single channels of lines that
+/// end in two short passes share one in six.
+TEST(TnoDeviceBanks, AreNotSharedWithinAnAccess) {
+  const std::pair<std::int64_t, std::int64_t> blocks[] = {
+      {64, 32},  {64, 8},   {128, 16}, {128, 4},  {256, 16}, {512, 16}, {512, 4},  {1024, 8},
+      {1024, 4}, {2048, 4}, {2048, 2}, {4096, 2}, {4096, 1}, {8192, 1}, {16384, 1}};
+  for (const auto& [length, channels] : blocks) {
+    loop::Kernel kernel;
+    loop::Builder builder(kernel);
+    const DevicePlan plan = *device_plan(length);
+    const DeviceTurns turns(builder, plan, true);
+    FourierTile::Extents extents;
+    extents.last = plan.levels();
+    extents.fast = channels;
+    extents.threads = 256;
+    const FourierTile tile(builder, plan, turns, extents);
+    const FourierTile::Banks banks = tile.banks();
+    const std::int64_t shared = plan.levels() > 3 ? banks.accesses / 6 : 0;
+    EXPECT_LE(banks.cycles, banks.accesses + shared)
+        << length << " points, " << channels << " channels, "
+        << fmt::format("{}", fmt::join(plan.radices, " "));
+  }
+}
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+/// What each phase of the operator or its gradients takes, as the log says it.
+void expect_no_spills(const char* op, std::int64_t n, std::int64_t d, DType dtype) {
+  ir::Graph graph("tno");
+  ops::Builder b(graph, graph.body());
+  const Type type{dtype, {8, n, d}};
+  const ir::Value x = test::TnoGraph::state(b, "x", type);
+  const ir::Value g = test::TnoGraph::state(b, "g", type);
+  const ir::Value t = test::TnoGraph::state(b, "t", {dtype, {n, d}});
+  if (std::string_view(op) == "tno") {
+    const ir::Value y = b.emit1("tno", {x, t}, {{"causal", true}});
+    b.emit(ops::op("state_write"), {ops::mul(b, g, y)}, {{"name", std::string("y")}});
+  } else {
+    ir::Node* both = b.emit(ops::op(op), {x, t, g}, {{"causal", true}});
+    b.emit(ops::op("state_write"), {both->result(0)}, {{"name", std::string("gx")}});
+    b.emit(ops::op("state_write"), {both->result(1)}, {{"name", std::string("gt")}});
+  }
+  const FusedGraph fused = fuse(graph);
+  ASSERT_EQ(fused.groups.size(), 1U);
+  for (const char* processor : {"sm_80", "sm_90a"}) {
+    DeviceOptions options;
+    options.target = device_target(processor);
+    const ScheduledKernel scheduled = schedule_device(fused.groups[0], options);
+    const GeneratedDeviceCode code = generate_device(*scheduled.kernel, "test", options.target);
+    EXPECT_LE(code.shared_bytes, options.shared_bytes());
+    const std::string said = test::assemble(code.ptx, processor);
+    if (said.empty()) return;
+    std::string registers;
+    for (std::size_t at = said.find("Used "); at != std::string::npos;
+         at = said.find("Used ", at + 1)) {
+      registers += ' ' + said.substr(at + 5, said.find(',', at) - at - 5);
+    }
+    std::string threads;
+    for (const loop::Phase& phase : scheduled.kernel->phases) {
+      threads += fmt::format(" {} x {}", phase.grid, phase.threads);
+    }
+    fmt::print("{} n {} d {} {} {}:{}; blocks and threads{}; {} bytes of shared memory\n", op, n, d,
+               name(dtype), processor, registers, threads, code.shared_bytes);
+    EXPECT_FALSE(has(code.ptx, ".local")) << op << " " << n << " " << d;
+    std::size_t clean = 0;
+    for (std::size_t at = said.find("0 bytes spill stores, 0 bytes spill loads");
+         at != std::string::npos; at = said.find("0 bytes spill stores", at + 1)) {
+      ++clean;
+    }
+    EXPECT_EQ(clean, scheduled.kernel->phases.size()) << said;
+  }
+}
+
+TEST(TnoDevicePtx, NothingIsSpilled) {
+  expect_no_spills("tno", 64, 512, DType::bf16);
+  expect_no_spills("tno", 1024, 64, DType::f32);
+  expect_no_spills("tno", 4096, 512, DType::f32);
+  expect_no_spills("tno", 16384, 64, DType::bf16);
+  expect_no_spills("tno_gradients", 2048, 512, DType::f32);
+  expect_no_spills("tno_gradients", 16384, 64, DType::bf16);
+}
+
+}  // namespace
+}  // namespace weft::compiler
