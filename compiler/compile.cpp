@@ -125,6 +125,11 @@ class Compiler {
     timed("schedule", [&] { schedule(); });
     timed("plan_memory", [&] { plan(); });
     timed("codegen", [&] { generate(); });
+    if (options_.keep_kernels) {
+      for (ScheduledKernel& scheduled : scheduled_) {
+        out_.loop_kernels.push_back(std::move(scheduled.kernel));
+      }
+    }
     return std::move(out_);
   }
 
@@ -201,8 +206,10 @@ class Compiler {
     options.assembly = options_.keep_assembly;
     parallel(distinct.size(), options_.threads, [&](std::size_t i) {
       Distinct& one = distinct[i];
+      if (!options_.generate_code) return;
       if (device_) {
-        GeneratedDeviceCode generated = generate_device(*one.kernel, one.symbol, *device_, options);
+        GeneratedDeviceCode generated = generate_device_cached(
+            *one.kernel, one.canonical, one.symbol, *device_, options, options_.cache, one.cached);
         shared_bytes[i] = generated.shared_bytes;
         if (options.assembly) code[i].assembly = generated.ptx;
         code[i].object.bytes = std::move(generated.ptx);
@@ -223,6 +230,7 @@ class Compiler {
       plan::Kernel kernel;
       kernel.name = group.name;
       kernel.kind = group.kind;
+      if (!r.locations.empty()) kernel.location = r.locations.front();
       kernel.object = object[i];
       const auto& phases = scheduled_[i].kernel->phases;
       for (std::size_t p = 0; p < phases.size(); ++p) {

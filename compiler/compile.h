@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,10 @@
 #include "compiler/ir/graph.h"
 #include "compiler/object_cache.h"
 #include "runtime/plan.h"
+
+namespace weft::loop {
+struct Kernel;
+}
 
 namespace weft::compiler {
 
@@ -30,6 +35,8 @@ struct CompileOptions {
   /// on.
   std::string gpu = {};
   bool keep_assembly = false;
+  bool keep_kernels = false;  ///< Compilation::loop_kernels
+  bool generate_code = true;  ///< false: the plan's objects stay empty
   /// The machine to generate code for; nothing: the one that this process runs on.
   std::optional<HostTarget> target = std::nullopt;
   ObjectCache* cache = nullptr;  ///< of machine code; not owned
@@ -94,6 +101,8 @@ struct PassTime {
 struct Compilation {
   plan::Plan plan;
   std::vector<KernelReport> kernels;
+  /// Where asked for: what each of the plan's kernels was generated from, for the interpreter.
+  std::vector<std::shared_ptr<const loop::Kernel>> loop_kernels;
   std::vector<FusionRefusal> refusals;
   std::vector<SiblingRefusal> sibling_refusals;
   std::vector<PassTime> passes;

@@ -43,6 +43,7 @@ struct Config {
   std::int64_t steps = 700;
   std::int64_t every = 10;
   double seconds = 75;
+  std::string device = "cpu";
   int threads = 0;
   std::uint64_t seed = 1;
   std::int64_t batch = 8;
@@ -308,7 +309,8 @@ double evaluate(const Config& config, const Entry& entry, const Bytes& text, Sta
     });
   };
   const std::string name = entry.short_name + "_evaluation";
-  Executable executable = trace(state, body, name).compile({.threads = config.threads});
+  Executable executable =
+      trace(state, body, name).compile({.device = config.device, .threads = config.threads});
   const std::vector<std::string> graphs = write_graphs(config, name, executable);
   files.insert(files.end(), graphs.begin(), graphs.end());
   executable.run();
@@ -332,7 +334,7 @@ Result train(const Config& config, const Entry& entry, const Corpus& corpus,
                        if (progress != nullptr) progress->report(step, loss);
                      });
   fmt::print(stderr, "{}: {} parameters, compiling\n", entry.name, result.parameters);
-  Executable executable = program.compile({.threads = config.threads});
+  Executable executable = program.compile({.device = config.device, .threads = config.threads});
   const Statistics& statistics = executable.statistics();
   result.kernels = statistics.kernels;
   result.launches_per_step = statistics.launches_per_step;
@@ -478,6 +480,7 @@ void add_options(CLI::App& app, Config& config) {
   app.add_option("--seconds", config.seconds, "Training of a model ends after that time")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_option("--device", config.device, "cpu, cuda or cuda:1")->capture_default_str();
   app.add_option("--threads", config.threads, "0: as many as cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();

@@ -89,6 +89,7 @@ int run(int argc, char** argv) {
   std::int64_t iterations = 1000;
   bool with_check = false;
   bool quiet = false;
+  std::string device = "cpu";
   int threads = 0;
   app.add_option("--iterations", iterations, "Of the training loop")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}))
@@ -96,6 +97,7 @@ int run(int argc, char** argv) {
   app.add_flag("--check", with_check,
                "Compare the final parameters with the double-precision reference evaluation");
   app.add_flag("--quiet", quiet, "Do not print the graphs");
+  app.add_option("--device", device, "cpu, cuda or cuda:1")->capture_default_str();
   app.add_option("--threads", threads, "0: as many as cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
@@ -110,7 +112,7 @@ int run(int argc, char** argv) {
 
   const State initial = state.clone();
   const auto compile_start = Clock::now();
-  Executable executable = program.compile({.threads = threads});
+  Executable executable = program.compile({.device = device, .threads = threads});
   const double compile_seconds = seconds_since(compile_start);
   if (!quiet) fmt::print("{}\n", executable.dump("fused"));
 

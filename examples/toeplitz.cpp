@@ -100,7 +100,7 @@ double tolerance(const Sizes& sizes, const std::vector<double>& x, const std::ve
   return std::numeric_limits<float>::epsilon() * std::sqrt(roundings * total);
 }
 
-bool compare(const Sizes& sizes, bool causal, std::uint64_t seed, int threads) {
+bool compare(const Sizes& sizes, bool causal, std::uint64_t seed, const CompileOptions& options) {
   State state;
   std::vector<std::vector<double>> results;
   const auto body = [&] {
@@ -114,7 +114,7 @@ bool compare(const Sizes& sizes, bool causal, std::uint64_t seed, int threads) {
                for (const HostTensor& tensor : tensors) results.push_back(tensor.values());
              });
   };
-  trace(state, body, "toeplitz").compile({.threads = threads}).run();
+  trace(state, body, "toeplitz").compile(options).run();
 
   const std::vector<double> x = state.values("x");
   const std::vector<double> t = state.values("t");
@@ -140,19 +140,20 @@ int run(int argc, char** argv) {
   CLI::App app("Compares four forms of the Toeplitz operator.");
   Sizes sizes;
   std::uint64_t seed = 0;
-  int threads = 0;
+  CompileOptions options;
   app.add_option("--batch", sizes.batch)->check(CLI::Range(1, 1 << 16))->capture_default_str();
   app.add_option("--length", sizes.length)->check(CLI::Range(1, 1 << 12))->capture_default_str();
   app.add_option("--channels", sizes.channels)
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
   app.add_option("--seed", seed, "Of the random inputs")->capture_default_str();
-  app.add_option("--threads", threads, "0: as many as cores")
+  app.add_option("--device", options.device, "cpu, cuda or cuda:1")->capture_default_str();
+  app.add_option("--threads", options.threads, "0: as many as cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  const bool two_sided = compare(sizes, false, seed, threads);
-  const bool causal = compare(sizes, true, seed, threads);
+  const bool two_sided = compare(sizes, false, seed, options);
+  const bool causal = compare(sizes, true, seed, options);
   return two_sided && causal ? 0 : 1;
 }
 

@@ -6,8 +6,10 @@
 #include "compiler/dump.h"
 #include "compiler/ir/text.h"
 #include "compiler/passes/simplify.h"
+#include "device.h"
 #include "dump_files.h"
 #include "kernel_cache.h"
+#include "load_hook.h"
 #include "roof.h"
 #include "runtime/executable.h"
 #include "trace.h"
@@ -49,15 +51,13 @@ compiler::CompileOptions compiler_options(const CompileOptions& options) {
   return result;
 }
 
-/// Throws Error where there is no such device.
-void check_device(const std::string& program, const std::string& device) {
-  constexpr std::string_view available = "host";
-  if (device == available) return;
-  const bool cuda = device == "cuda" || device.starts_with("cuda:");
-  throw Error(fmt::format(
-      "program '{}' cannot be compiled for device \"{}\": {}; available: {}", program, device,
-      cuda ? "this build of weft has no CUDA backend" : "there is no device of that name",
-      available));
+detail::Device find_device(const std::string& program, const std::string& device) {
+  try {
+    return detail::find_device(device);
+  } catch (const Error& error) {
+    throw Error(fmt::format("program '{}' cannot be compiled for device \"{}\": {}", program,
+                            device, error.what()));
+  }
 }
 
 /// Launches of one iteration of the top-level loop, or of the whole plan where it has not one.
@@ -142,11 +142,14 @@ struct Executable::Impl {
 };
 
 Executable Program::compile(const CompileOptions& options) const {
-  check_device(name(), options.device);
+  const detail::Device device = find_device(name(), options.device);
   const auto start = std::chrono::steady_clock::now();
   auto impl = std::make_unique<Executable::Impl>();
   impl->program = impl_;
   compiler::CompileOptions compiler_settings = compiler_options(options);
+  compiler_settings.gpu = device.gpu;
+  const detail::LoadHook& hook = detail::load_hook();
+  compiler_settings.keep_kernels = hook != nullptr;
   const std::unique_ptr<detail::DumpFiles> files = detail::DumpFiles::open(name());
   if (files != nullptr) {
     files->graph("traced", impl_->graph);
@@ -163,6 +166,8 @@ Executable Program::compile(const CompileOptions& options) const {
   compiler_settings.cache = cache.get();
   impl->compilation = compiler::compile(impl_->graph, compiler_settings);
   if (files != nullptr) files->compilation(impl->compilation);
+  if (hook) hook(impl->compilation);
+  impl->compilation.loop_kernels.clear();
   plan::Plan plan = std::move(impl->compilation.plan);
   // Dumps name the plan and count its steps, but do not need the machine code again.
   impl->compilation.plan = plan;
@@ -171,6 +176,7 @@ Executable Program::compile(const CompileOptions& options) const {
   run.threads = options.threads;
   run.synchronous = options.synchronous;
   run.queue = options.queue;
+  run.device = device.index;
   const auto loading = std::chrono::steady_clock::now();
   impl->executable = std::make_unique<runtime::Executable>(std::move(plan), run);
   const std::chrono::duration<double> load = std::chrono::steady_clock::now() - loading;

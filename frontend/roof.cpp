@@ -11,6 +11,8 @@
 #include "compiler/codegen/codegen.h"
 #include "compiler/schedules/roof.h"
 #include "kernel_cache.h"
+#include "runtime/cuda/devices.h"
+#include "runtime/cuda/runner.h"
 #include "runtime/machine.h"
 #include "trace.h"
 
@@ -80,13 +82,39 @@ const runtime::Roof& roof_of(int threads) {
   return known.emplace(threads, load_or_measure(threads)).first->second;
 }
 
+namespace {
+
+/// A GPU's by its clocks.
+const runtime::Roof& roof_of_gpu(int index) {
+  static std::mutex mutex;
+  static std::map<int, runtime::Roof> known;
+  const std::lock_guard lock(mutex);
+  const auto [found, added] = known.try_emplace(index);
+  if (added) {
+    const runtime::cuda::DeviceList gpus = runtime::cuda::find_devices();
+    if (static_cast<std::size_t>(index) < gpus.devices.size()) {
+      const auto& gpu = gpus.devices[static_cast<std::size_t>(index)];
+      found->second.levels.push_back({0, gpu.bytes_a_second});
+      found->second.operations_a_second = gpu.operations_a_second;
+    }
+  }
+  return found->second;
+}
+
+const runtime::Roof& roof_for(const runtime::Executable& executable) {
+  const bool gpu = executable.plan().target.starts_with(runtime::cuda::architecture);
+  return gpu ? roof_of_gpu(executable.device()) : roof_of(executable.threads());
+}
+
+}  // namespace
+
 void add_times(compiler::Compilation& compilation, const runtime::Executable& executable) {
   const std::vector<runtime::KernelTime> times = executable.profile();
   const bool profiled =
       std::any_of(times.begin(), times.end(),
                   [](const runtime::KernelTime& time) { return time.launches > 0; });
   if (!profiled) return;
-  const runtime::Roof& roof = roof_of(executable.threads());
+  const runtime::Roof& roof = roof_for(executable);
   for (std::size_t i = 0; i < compilation.kernels.size() && i < times.size(); ++i) {
     compiler::KernelReport& kernel = compilation.kernels[i];
     kernel.launches = times[i].launches;

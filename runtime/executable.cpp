@@ -48,6 +48,7 @@ struct Executable::Impl {
   void check_run(std::int64_t from, std::int64_t to) const;
 
   plan::Plan plan;
+  int device = 0;
   PlanInfo info;
   std::optional<State> state;
   std::uint64_t state_version = 0;
@@ -57,7 +58,7 @@ struct Executable::Impl {
 };
 
 Executable::Impl::Impl(plan::Plan the_plan, const RunOptions& options, std::unique_ptr<Code> code)
-    : plan(std::move(the_plan)), info(check_plan(plan, code == nullptr)) {
+    : plan(std::move(the_plan)), device(options.device), info(check_plan(plan, code == nullptr)) {
   if (options.queue < 1) throw Error(fmt::format("queue: {}; should be 1 or more", options.queue));
   if (plan.target.starts_with(cuda::architecture)) {
     runner = cuda::make_runner(plan, info, options);
@@ -153,6 +154,8 @@ Executable& Executable::operator=(Executable&&) noexcept = default;
 const plan::Plan& Executable::plan() const { return impl_->plan; }
 
 int Executable::threads() const { return impl_->runner->threads(); }
+
+int Executable::device() const { return impl_->device; }
 
 void Executable::bind(State state) {
   impl_->forbid_while_running("bind");

@@ -31,6 +31,7 @@ struct RunOptions {
   int threads = 0;           ///< 0: WEFT_THREADS, or as many as cores
   bool synchronous = false;  ///< feeders and receivers on the calling thread
   int queue = 4;             ///< snapshots a receiver may have waiting
+  int device = 0;            ///< of a plan for GPUs: which one, as the driver counts them
 };
 
 /// The function that a phase runs.
@@ -64,8 +65,8 @@ struct KernelTime {
 class Executable {
  public:
   /// Checks the plan; `code` defaults to load_objects(plan). Throws Error where the plan is
-  /// inconsistent or for another machine. A plan for "nvptx64/..." runs on the first GPU that the
-  /// driver shows, in memory that is allocated here; Error also where there is no such GPU.
+  /// inconsistent or for another machine. A plan for "nvptx64/..." runs on the GPU that
+  /// `options` names, in memory that is allocated here; Error also where there is no such GPU.
   explicit Executable(plan::Plan plan, RunOptions options = {}, std::unique_ptr<Code> code = {});
   ~Executable();
   Executable(Executable&&) noexcept;
@@ -73,6 +74,7 @@ class Executable {
 
   const plan::Plan& plan() const;
   int threads() const;
+  int device() const;  ///< see RunOptions
   /// Binds states by name; throws Error naming all that are missing or have another type, and then
   /// keeps what was bound before.
   void bind(State state);

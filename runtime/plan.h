@@ -26,8 +26,9 @@ struct Phase {
 };
 
 struct Kernel {
-  std::string name;  ///< "dot_elw.12"
-  std::string kind;  ///< "dot_elw"
+  std::string name;           ///< "dot_elw.12"
+  std::string kind;           ///< "dot_elw"
+  std::string location = {};  ///< the user's line, "model.cpp:12", or ""
   std::uint32_t object = 0;
   std::vector<Phase> phases;
   std::int64_t scratch_bytes = 0;

@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
     add_explain(app, chosen);
     add_bench(app, chosen);
     add_devices(app, chosen);
+    add_selftest(app, chosen);
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -5,6 +5,7 @@
 
 #include "compiler/compile.h"
 #include "compiler/dump.h"
+#include "frontend/device.h"
 #include "frontend/kernel_cache.h"
 #include "tools/command.h"
 
@@ -16,6 +17,8 @@ struct DumpOptions {
   std::string file;
   std::string stage = "fused";
   std::string format = "text";
+  std::string device = "cpu";
+  std::string gpu;
   bool fuse = true;
 };
 
@@ -26,6 +29,8 @@ std::string dump_text(const DumpOptions& options) {
   const std::shared_ptr<detail::KernelCache> cache = detail::kernel_cache();
   compiler::CompileOptions compile_options;
   compile_options.fuse = options.fuse;
+  // For a GPU of a given kind none is needed.
+  compile_options.gpu = options.gpu.empty() ? detail::find_device(options.device).gpu : options.gpu;
   compile_options.cache = cache.get();
   compile_options.keep_assembly = compiler::needs_assembly(options.stage);
   return compiler::dump(compiler::compile(graph, compile_options), options.stage, format);
@@ -45,6 +50,13 @@ void add_dump(CLI::App& app, Action& chosen) {
           {"traced", "simplified", "fused", "kernels", "refusals", "loops", "assembly"}));
   command->add_option("--format", options->format, "text (default), dot or json")
       ->check(CLI::IsMember({"text", "dot", "json"}));
+  CLI::Option* device = command->add_option("--device", options->device, device_help);
+  command
+      ->add_option(
+          "--gpu", options->gpu,
+          "For a GPU of this kind, such as sm_90a, whether or not there is one; its assembly "
+          "is PTX")
+      ->excludes(device);
   command->add_flag("!--no-fuse", options->fuse, "Every op is a kernel of its own");
   command->callback([options, &chosen] {
     chosen = [options] {

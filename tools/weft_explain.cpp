@@ -21,6 +21,7 @@ namespace {
 struct ExplainOptions {
   std::string file;
   std::vector<std::string> nodes;
+  std::string gpu;
   bool fuse = true;
 };
 
@@ -53,6 +54,7 @@ std::string explain_text(const ExplainOptions& options) {
   const std::shared_ptr<detail::KernelCache> cache = detail::kernel_cache();
   compiler::CompileOptions compile_options;
   compile_options.fuse = options.fuse;
+  compile_options.gpu = options.gpu;
   compile_options.cache = cache.get();
   const compiler::Compilation compilation = compiler::compile(graph, compile_options);
   if (options.nodes.empty()) return compiler::explain(compilation);
@@ -82,6 +84,7 @@ void add_explain(CLI::App& app, Action& chosen) {
       ->add_option("NODES", options->nodes,
                    "Two nodes, such as %a %5: names of the file, or of `weft dump --stage fused`")
       ->expected(0, 2);
+  command->add_option("--gpu", options->gpu, "For a GPU of this kind, such as sm_90a");
   command->add_flag("!--no-fuse", options->fuse, "Every op is a kernel of its own");
   command->callback([options, &chosen] {
     chosen = [options] {

@@ -9,6 +9,7 @@
 
 #include "compiler/compile.h"
 #include "compiler/dump.h"
+#include "frontend/device.h"
 #include "frontend/kernel_cache.h"
 #include "frontend/roof.h"
 #include "runtime/executable.h"
@@ -21,6 +22,7 @@ namespace {
 
 struct ProfileOptions {
   std::string file;
+  std::string device = "cpu";
   std::string trace;
   std::string format = "text";
   std::int64_t iterations = 10;
@@ -57,11 +59,14 @@ int profile(const ProfileOptions& options) {
   const check::Interface interface = check::read_interface(graph, options.memory);
   const check::Inputs inputs = check::random_inputs(graph, interface, options.seed);
   const std::shared_ptr<detail::KernelCache> cache = detail::kernel_cache();
+  const detail::Device device = detail::find_device(options.device);
   compiler::CompileOptions compile_options;
+  compile_options.gpu = device.gpu;
   compile_options.fuse = options.fuse;
   compile_options.cache = cache.get();
   compiler::Compilation compilation = compiler::compile(graph, compile_options);
-  runtime::Executable executable(compilation.plan, {.threads = options.threads});
+  runtime::Executable executable(compilation.plan,
+                                 {.threads = options.threads, .device = device.index});
   const State state = check::bind_inputs(executable, interface, inputs);
   const bool loop = has_one_loop(executable.plan()) && executable.iterations() > 0;
 
@@ -92,6 +97,7 @@ void add_profile(CLI::App& app, Action& chosen) {
       ->add_option("--iterations", options->iterations,
                    "Of the top-level loop, or of the whole where there is not one (default 10)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
+  command->add_option("--device", options->device, device_help);
   command->add_option("--trace", options->trace,
                       "A file for a trace of another run, as JSON for ui.perfetto.dev");
   command->add_option("--format", options->format, "text (default) or json")

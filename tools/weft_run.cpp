@@ -14,6 +14,7 @@
 
 #include "compiler/compile.h"
 #include "compiler/ir/text.h"
+#include "frontend/device.h"
 #include "frontend/kernel_cache.h"
 #include "tools/check/bounds.h"
 #include "tools/check/inputs.h"
@@ -33,6 +34,7 @@ namespace {
 
 struct RunCommandOptions {
   std::string file;
+  std::string device = "cpu";
   std::uint64_t seed = 0;
   double tolerance = 0;
   int threads = 0;
@@ -187,19 +189,23 @@ int run(const RunCommandOptions& options) {
   const Interface interface = check::read_interface(graph, options.memory);
   const check::Inputs inputs = check::random_inputs(graph, interface, options.seed);
 
+  const detail::Device device = detail::find_device(options.device);
+
   const Stopwatch compiling;
   const std::shared_ptr<detail::KernelCache> cache = detail::kernel_cache();
   compiler::CompileOptions compile_options;
   compile_options.fuse = options.fuse;
   compile_options.cache = cache.get();
   compile_options.threads = options.threads;
+  compile_options.gpu = device.gpu;
   compiler::Compilation compilation = compiler::compile(graph, compile_options);
   const double compile_seconds = compiling.seconds();
   const std::size_t kernels = compilation.plan.kernels.size();
 
   const Stopwatch running;
   const Outcome compiled =
-      check::run_compiled(std::move(compilation.plan), interface, inputs, options.threads);
+      check::run_compiled(std::move(compilation.plan), interface, inputs,
+                          {.threads = options.threads, .device = device.index});
   const double run_seconds = running.seconds();
   const Stopwatch evaluating;
   const Outcome reference = check::run_reference(graph, inputs);
@@ -230,6 +236,7 @@ void add_run(CLI::App& app, Action& chosen) {
   command->add_option("FILE", options->file, "The graph's text; '-' is the standard input")
       ->required();
   command->add_option("--seed", options->seed, "Of the random values (default 0)");
+  command->add_option("--device", options->device, device_help);
   command
       ->add_option("--tolerance", options->tolerance,
                    "Largest relative error, norm-wise; default: from the roundings on the way")

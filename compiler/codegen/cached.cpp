@@ -12,14 +12,22 @@ namespace weft::compiler {
 
 namespace {
 
-// A stored value: the lengths of its parts, one after the other, then the parts.
-std::string to_text(const GeneratedCode& code) {
-  return fmt::format("{} {} {} {}\n{}{}{}", code.scratch_bytes, code.object.bytes.size(),
-                     code.assembly.size(), code.llvm_ir.size(), code.object.bytes, code.assembly,
-                     code.llvm_ir);
+/// What is stored of a kernel: a number of bytes that it needs, and texts.
+struct Stored {
+  std::int64_t needs = 0;
+  std::string code;
+  std::string assembly;
+  std::string llvm_ir;
+};
+
+// The lengths of the parts, one after the other, then the parts.
+std::string to_text(std::int64_t needs, const std::string& code, const std::string& assembly,
+                    const std::string& llvm_ir) {
+  return fmt::format("{} {} {} {}\n{}{}{}", needs, code.size(), assembly.size(), llvm_ir.size(),
+                     code, assembly, llvm_ir);
 }
 
-bool from_text(std::string_view text, GeneratedCode& code) {
+bool from_text(std::string_view text, Stored& stored) {
   std::int64_t fields[4] = {};
   for (std::size_t i = 0; i < 4; ++i) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fields[i]);
@@ -34,9 +42,9 @@ bool from_text(std::string_view text, GeneratedCode& code) {
     text.remove_prefix(part.size());
     return true;
   };
-  code.scratch_bytes = fields[0];
-  return take(fields[1], code.object.bytes) && take(fields[2], code.assembly) &&
-         take(fields[3], code.llvm_ir) && text.empty();
+  stored.needs = fields[0];
+  return take(fields[1], stored.code) && take(fields[2], stored.assembly) &&
+         take(fields[3], stored.llvm_ir) && text.empty();
 }
 
 /// Whether it is an object file for `target` with a function for each phase.
@@ -64,6 +72,19 @@ bool is_object(const std::string& bytes, const loop::Kernel& kernel, const std::
   return true;
 }
 
+/// Whether it is a module's text with an entry for each phase.
+bool is_ptx(const std::string& text, const loop::Kernel& kernel, const std::string& symbol) {
+  // The driver takes it as a C string.
+  if (text.find(".version") == std::string::npos || text.find('\0') != std::string::npos) {
+    return false;
+  }
+  for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
+    const std::string entry = fmt::format(".entry {}(", device_phase_symbol(symbol, i));
+    if (text.find(entry) == std::string::npos) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 GeneratedCode generate_cached(const loop::Kernel& kernel, const std::string& canonical,
@@ -75,15 +96,40 @@ GeneratedCode generate_cached(const loop::Kernel& kernel, const std::string& can
       fmt::format("generator {}\ntarget {} vectors of {}\nfeatures {}\nkeeps{}{} code\nsymbol {}\n",
                   codegen_version(), target.name(), target.vector_bits, target.features,
                   options.assembly ? " assembly" : "", options.llvm_ir ? " ir" : "", symbol);
-  GeneratedCode code;
   if (const std::optional<std::string> found = cache->find(canonical, conditions)) {
-    if (from_text(*found, code) && is_object(code.object.bytes, kernel, symbol)) {
+    Stored stored;
+    if (from_text(*found, stored) && is_object(stored.code, kernel, symbol)) {
       cached = true;
-      return code;
+      return {{std::move(stored.code)},
+              stored.needs,
+              std::move(stored.assembly),
+              std::move(stored.llvm_ir)};
     }
   }
-  code = generate_host(kernel, symbol, target, options);
-  cache->store(canonical, conditions, to_text(code));
+  GeneratedCode code = generate_host(kernel, symbol, target, options);
+  cache->store(canonical, conditions,
+               to_text(code.scratch_bytes, code.object.bytes, code.assembly, code.llvm_ir));
+  return code;
+}
+
+GeneratedDeviceCode generate_device_cached(const loop::Kernel& kernel, const std::string& canonical,
+                                           const std::string& symbol, const DeviceTarget& target,
+                                           const CodegenOptions& options, ObjectCache* cache,
+                                           bool& cached) {
+  cached = false;
+  if (cache == nullptr) return generate_device(kernel, symbol, target, options);
+  const std::string conditions =
+      fmt::format("generator {}\ntarget {}\nkeeps{} code\nsymbol {}\n", codegen_version(),
+                  target.name(), options.llvm_ir ? " ir" : "", symbol);
+  if (const std::optional<std::string> found = cache->find(canonical, conditions)) {
+    Stored stored;
+    if (from_text(*found, stored) && is_ptx(stored.code, kernel, symbol)) {
+      cached = true;
+      return {std::move(stored.code), stored.needs, std::move(stored.llvm_ir)};
+    }
+  }
+  GeneratedDeviceCode code = generate_device(kernel, symbol, target, options);
+  cache->store(canonical, conditions, to_text(code.shared_bytes, code.ptx, {}, code.llvm_ir));
   return code;
 }
 

@@ -14,4 +14,10 @@ GeneratedCode generate_cached(const loop::Kernel& kernel, const std::string& can
                               const std::string& symbol, const HostTarget& target,
                               const CodegenOptions& options, ObjectCache* cache, bool& cached);
 
+/// The same of generate_device(): what the cache has must be text with an entry for each phase.
+GeneratedDeviceCode generate_device_cached(const loop::Kernel& kernel, const std::string& canonical,
+                                           const std::string& symbol, const DeviceTarget& target,
+                                           const CodegenOptions& options, ObjectCache* cache,
+                                           bool& cached);
+
 }  // namespace weft::compiler

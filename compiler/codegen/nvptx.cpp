@@ -20,8 +20,9 @@ namespace weft::compiler {
 namespace {
 
 constexpr const char* triple = "nvptx64-nvidia-cuda";
-/// The newest that LLVM 19 writes; drivers of CUDA 12.5 and newer read it.
-constexpr const char* ptx_version = "+ptx85";
+/// The first that has sm_90a: the oldest driver that the runtime takes, CUDA 12.0's, reads it, and
+/// none before 12.5 would read the newest that LLVM 19 writes.
+constexpr const char* ptx_version = "+ptx80";
 constexpr std::int64_t shared_alignment = 128;
 /// Of buffers that are as large: the period of the patterns in which matrix units read tiles.
 constexpr std::int64_t tile_alignment = 1024;

@@ -86,6 +86,7 @@ std::vector<Report> interpret(const Kernel& kernel, std::span<const std::span<st
   interpreter::Reports reports(kernel);
   interpreter::Memory memory(kernel, arguments, options, reports);
   for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
+    if (options.only_phase.value_or(i) != i) continue;
     const Phase& phase = kernel.phases[i];
     interpreter::Program program = interpreter::compile(phase, memory);
     reports.phase = i;

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@ struct InterpretOptions {
   bool flush_denormals = true;
   /// GPU: a vector loop's accesses of neighbouring elements must be aligned as a whole.
   bool vector_alignment = true;
+  /// Only this phase, on what those before it have left in the arguments.
+  std::optional<std::size_t> only_phase = std::nullopt;
 };
 
 struct Report {

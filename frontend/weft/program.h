@@ -240,9 +240,10 @@ void zero_grad(const std::vector<Tensor>& parameters, Source at = Source::curren
 enum class Format : std::uint8_t { text, dot, json };
 
 struct CompileOptions {
-  /// Where the program is to run: "host" (this machine's processor). Program::compile throws Error
-  /// where this build has no such device.
-  std::string device = "host";
+  /// Where the program is to run: "cpu" (this machine's processor), "cuda" (the first GPU that
+  /// CUDA's driver shows) or "cuda:1" (the second). Program::compile throws Error that says what is
+  /// missing where there is no such device.
+  std::string device = "cpu";
   /// The processor to generate code for, by LLVM's name: "x86-64-v3" (AVX2), say; "": this
   /// machine's. Program::compile throws Error where there is none of that name.
   std::string cpu = {};

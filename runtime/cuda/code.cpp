@@ -1,9 +1,14 @@
 #include "runtime/cuda/code.h"
 
+#include <algorithm>
+#include <atomic>
 #include <charconv>
+#include <exception>
+#include <functional>
 #include <limits>
 #include <map>
 #include <string_view>
+#include <thread>
 
 #include "runtime/cuda/runner.h"
 #include "runtime/plan/error.h"
@@ -79,8 +84,9 @@ void check_steps(const plan::Plan& plan, const std::vector<plan::Step>& steps) {
   for (const plan::Step& step : steps) {
     check_steps(plan, step.body);
     if (step.kind == plan::StepKind::launch && step.buffers.size() > most_arguments) {
-      throw Error(fmt::format("plan \"{}\": kernel {} has {} arguments; a GPU takes {}", plan.name,
-                              plan.kernels[step.index].name, step.buffers.size(), most_arguments));
+      throw Error(fmt::format("plan \"{}\": {} has {} arguments; a GPU takes {}", plan.name,
+                              text_of(plan.kernels[step.index]), step.buffers.size(),
+                              most_arguments));
     }
     if (step.kind != plan::StepKind::copy) continue;
     const plan::Buffer& from = plan.buffers[step.buffers[0]];
@@ -95,20 +101,58 @@ void check_steps(const plan::Plan& plan, const std::vector<plan::Step>& steps) {
   }
 }
 
+/// Runs work(i) for each i below `count` on as many threads as there are cores; throws what the
+/// first of those that failed threw.
+void parallel(std::size_t count, const std::function<void(std::size_t)>& work) {
+  std::vector<std::exception_ptr> failures(count);
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> failed{false};
+  const auto run = [&] {
+    for (std::size_t i = next++; i < count && !failed; i = next++) {
+      try {
+        work(i);
+      } catch (...) {
+        failures[i] = std::current_exception();
+        failed = true;
+      }
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (std::size_t i = 1; i < std::min<std::size_t>(count, std::thread::hardware_concurrency());
+       ++i) {
+    helpers.emplace_back(run);
+  }
+  run();
+  for (std::thread& helper : helpers) helper.join();
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+}
+
 }  // namespace
+
+std::string text_of(const plan::Kernel& kernel) {
+  if (kernel.location.empty()) return fmt::format("kernel {}", kernel.name);
+  return fmt::format("kernel {} ({})", kernel.name, kernel.location);
+}
 
 PlanCode::PlanCode(const plan::Plan& plan, const DeviceHandle& device) : device_(device) {
   check_device(plan, *device);
   check_steps(plan, plan.steps);
-  std::map<std::uint32_t, std::size_t> loaded;
+  std::map<std::uint32_t, std::size_t> module_of;
+  std::vector<const plan::Kernel*> firsts;  // of each object, by module
   for (const plan::Kernel& kernel : plan.kernels) {
-    const auto [found, added] = loaded.emplace(kernel.object, modules_.size());
-    if (added) {
-      modules_.emplace_back(
-          device, plan.objects[kernel.object].bytes,
-          fmt::format("the code of kernel {} of plan \"{}\"", kernel.name, plan.name));
-    }
-    load(plan, kernel, modules_[found->second]);
+    if (module_of.emplace(kernel.object, firsts.size()).second) firsts.push_back(&kernel);
+  }
+  modules_.resize(firsts.size());
+  // The driver compiles PTX when it is loaded, on the calling thread.
+  parallel(firsts.size(), [&](std::size_t i) {
+    modules_[i] =
+        Module(device, plan.objects[firsts[i]->object].bytes,
+               fmt::format("the code of {} of plan \"{}\"", text_of(*firsts[i]), plan.name));
+  });
+  for (const plan::Kernel& kernel : plan.kernels) {
+    load(plan, kernel, modules_[module_of.at(kernel.object)]);
   }
   const Module& own = modules_.emplace_back(device, index_kernels, "the kernels of loops");
   set_index_ = own.function("weft_set_index");
@@ -117,7 +161,7 @@ PlanCode::PlanCode(const plan::Plan& plan, const DeviceHandle& device) : device_
 
 void PlanCode::load(const plan::Plan& plan, const plan::Kernel& kernel, const Module& module) {
   const auto fail = [&](const plan::Phase& phase, const std::string& text) {
-    throw Error(fmt::format("plan \"{}\": kernel {}: phase {}: {}", plan.name, kernel.name,
+    throw Error(fmt::format("plan \"{}\": {}: phase {}: {}", plan.name, text_of(kernel),
                             phase.symbol, text));
   };
   std::vector<Phase>& phases = kernels_.emplace_back();

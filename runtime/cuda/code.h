@@ -1,12 +1,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "runtime/cuda/graph.h"
 #include "runtime/plan.h"
 
 namespace weft::runtime::cuda {
+
+/// "kernel dot_elw.12 (model.cpp:7)".
+std::string text_of(const plan::Kernel& kernel);
 
 /// A plan's kernels and what the runtime itself runs on a device, loaded.
 class PlanCode {

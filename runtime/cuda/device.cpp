@@ -3,20 +3,26 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
 #include <mutex>
 
 #include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
 
-DeviceHandle Device::first() {
+DeviceHandle Device::number(int index) {
   static std::mutex mutex;
-  static std::weak_ptr<const Device> held;
+  static std::map<int, std::weak_ptr<const Device>> held;
   const std::lock_guard lock(mutex);
-  DeviceHandle device = held.lock();
+  DeviceHandle device = held[index].lock();
   if (device == nullptr) {
-    device = std::make_shared<const Device>(cuda::driver(), 0);
-    held = device;
+    const Driver& loaded = cuda::driver();
+    if (index < 0 || index >= loaded.devices) {
+      throw Error(fmt::format("CUDA: there is no device {}: the driver shows {}, counted from 0",
+                              index, loaded.devices));
+    }
+    device = std::make_shared<const Device>(loaded, index);
+    held[index] = device;
   }
   return device;
 }

@@ -20,9 +20,10 @@ namespace weft::runtime::cuda {
 /// A device with its primary context, which weft shares with whatever else of the process uses it.
 class Device {
  public:
-  /// The first that the driver shows; the same object for all that hold it at one time. Throws
-  /// Error as driver() does.
-  static std::shared_ptr<const Device> first();
+  /// As the driver counts them; the same object for all that hold it at one time. Throws Error as
+  /// driver() does, and where there are not so many.
+  static std::shared_ptr<const Device> number(int index);
+  static std::shared_ptr<const Device> first() { return number(0); }
 
   Device(const Driver& driver, int index);
   ~Device();
@@ -160,6 +161,7 @@ struct Function {
 /// Loaded code.
 class Module {
  public:
+  Module() = default;
   /// `image`: PTX text or a cubin. An Error has what the driver's compiler says of it.
   Module(const DeviceHandle& device, const std::string& image, std::string_view what);
   Function function(const std::string& symbol) const;

@@ -23,6 +23,8 @@ std::optional<std::int64_t> free_memory(const Driver& driver, CUdevice device) {
   return bytes;
 }
 
+int cores_of_multiprocessor(int major, int minor) { return major == 8 && minor == 0 ? 64 : 128; }
+
 DeviceInfo describe(const Driver& driver, int index) {
   CUdevice device = 0;
   driver.check(driver.DeviceGet(&device, index), "asking for device {}", index);
@@ -38,6 +40,17 @@ DeviceInfo describe(const Driver& driver, int index) {
   attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, info.major);
   attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, info.minor);
   attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, info.multiprocessors);
+  // Drivers may have given these up.
+  const auto or_zero = [&](CUdevice_attribute which) {
+    int value = 0;
+    return driver.DeviceGetAttribute(&value, which, device) == CUDA_SUCCESS ? value : 0;
+  };
+  constexpr double kilohertz = 1e3;
+  info.operations_a_second = 2.0 * or_zero(CU_DEVICE_ATTRIBUTE_CLOCK_RATE) * kilohertz *
+                             info.multiprocessors * cores_of_multiprocessor(info.major, info.minor);
+  // Two transfers a clock, of bits.
+  info.bytes_a_second = 2.0 * or_zero(CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE) * kilohertz *
+                        or_zero(CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH) / 8;
   std::size_t bytes = 0;
   driver.check(driver.DeviceTotalMem(&bytes, device), "asking for the memory of device {}", index);
   info.memory_bytes = static_cast<std::int64_t>(bytes);

@@ -13,6 +13,9 @@ struct DeviceInfo {
   int minor = 0;
   int multiprocessors = 0;
   std::int64_t memory_bytes = 0;
+  // What the device can do at most, by its clocks; 0 where the driver does not say.
+  double bytes_a_second = 0;
+  double operations_a_second = 0;          ///< f32, a fused multiply-add being two
   std::optional<std::int64_t> free_bytes;  ///< none where the device takes no further process
 };
 

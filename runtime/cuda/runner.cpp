@@ -85,7 +85,7 @@ class CudaRunner : public Runner {
       : plan_(plan),
         info_(info),
         options_(options),
-        device_(Device::first()),
+        device_(Device::number(options.device)),
         main_(device_),
         copies_in_(device_),
         copies_out_(device_),
@@ -131,14 +131,14 @@ class CudaRunner : public Runner {
       run_all();
       if (profiling_) timer_->collect();
     } catch (...) {
-      transfers_.failure.set(std::current_exception());
+      transfers_.failure.set(explained(std::current_exception()));
     }
     // Everything that is on its way, also where something failed: nothing may use memory later.
     for (const Stream* stream : {&main_, &copies_in_, &copies_out_}) {
       try {
         stream->wait();
       } catch (...) {
-        transfers_.failure.set(std::current_exception());
+        transfers_.failure.set(explained(std::current_exception()));
       }
     }
     for (const auto& feeder : transfers_.feeders) feeder->stop();
@@ -158,6 +158,8 @@ class CudaRunner : public Runner {
   }
 
  private:
+  /// An error of the driver's with how to find out which kernel it comes from.
+  std::exception_ptr explained(const std::exception_ptr& failure) const;
   void start_transfers();
   bool run_all();
   bool run_body(Body& body, std::int64_t number, std::int64_t iterations);
@@ -202,6 +204,20 @@ class CudaRunner : public Runner {
   std::int64_t from_ = 0;
   std::int64_t to_ = 0;
 };
+
+std::exception_ptr CudaRunner::explained(const std::exception_ptr& failure) const {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    if (single_step_ || !std::string_view(error.what()).starts_with("CUDA: ")) return failure;
+    return std::make_exception_ptr(Error(
+        fmt::format("plan \"{}\": {} (WEFT_CUDA_CHECK=1 in the environment runs kernels one by "
+                    "one and names the one that fails)",
+                    plan_.name, error.what())));
+  } catch (...) {
+    return failure;
+  }
+}
 
 void CudaRunner::start_transfers() {
   for (std::size_t i = 0; i < transfers_.receivers.size(); ++i) {

@@ -1,5 +1,6 @@
 #include "runtime/cuda/single_step.h"
 
+#include "runtime/cuda/code.h"
 #include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
@@ -13,9 +14,9 @@ void SingleStep::kernel(const KernelLaunch& kernel) {
     stream_.wait();
   } catch (const Error& error) {
     if (kernel_ == nullptr) throw;
-    throw Error(fmt::format("plan \"{}\": kernel {}, phase {}, of {} blocks of {} threads: {}",
-                            plan_.name, kernel_->name, kernel.function->name, kernel.grid,
-                            kernel.threads, error.what()));
+    throw Error(fmt::format("plan \"{}\": {}, phase {}, of {} blocks of {} threads: {}", plan_.name,
+                            text_of(*kernel_), kernel.function->name, kernel.grid, kernel.threads,
+                            error.what()));
   }
 }
 

@@ -15,4 +15,11 @@ for stage in traced simplified kernels; do
   fi
   expect 0 "\"" "$weft" dump "$mlp" --stage $stage --format json
 done
+# For a GPU that need not be there: kernels and PTX.
+expect 0 "dot_elw" "$weft" dump "$mlp" --gpu sm_90a --stage kernels
+expect 0 "^.target sm_90a" "$weft" dump "$mlp" --gpu sm_90a --stage assembly
+expect 0 "^.target sm_80" "$weft" dump "$mlp" --gpu sm_80 --stage assembly
+expect 0 "thread" "$weft" dump "$mlp" --gpu sm_80 --stage loops
+expect 2 "\"sm_1\" is no GPU that weft generates code for" "$weft" dump "$mlp" --gpu sm_1
+expect 2 "excludes" "$weft" dump "$mlp" --gpu sm_80 --device cpu
 finish

@@ -66,6 +66,40 @@ TEST(KernelCache, AHitGivesTheSameBits) {
   EXPECT_EQ(run_compiled(graph, inputs, options), without);
 }
 
+TEST(KernelCache, KeepsPtxOfEachTarget) {
+  const ir::Graph graph = parse(graph_text);
+  FakeCache cache;
+  compiler::CompileOptions options;
+  options.cache = &cache;
+  options.gpu = "sm_90a";
+  const compiler::Compilation cold = compiler::compile(graph, options);
+  EXPECT_EQ(cold.cached_kernels, 0);
+  const compiler::Compilation warm = compiler::compile(graph, options);
+  EXPECT_EQ(warm.cached_kernels, warm.distinct_kernels);
+  for (std::size_t i = 0; i < cold.plan.objects.size(); ++i) {
+    EXPECT_EQ(warm.plan.objects[i].bytes, cold.plan.objects[i].bytes);
+  }
+  for (std::size_t i = 0; i < cold.plan.kernels.size(); ++i) {
+    EXPECT_EQ(warm.plan.kernels[i].phases[0].shared_bytes,
+              cold.plan.kernels[i].phases[0].shared_bytes);
+  }
+  // Neither another GPU's nor the processor's.
+  options.gpu = "sm_80";
+  EXPECT_EQ(compiler::compile(graph, options).cached_kernels, 0);
+  options.gpu = "";
+  EXPECT_EQ(compiler::compile(graph, options).cached_kernels, 0);
+  // Text without the kernel's entries is not believed.
+  options.gpu = "sm_90a";
+  for (auto& [key, code] : cache.entries) {
+    for (std::size_t at = code.find(".entry"); at != std::string::npos; at = code.find(".entry")) {
+      code.replace(at, 6, ".other");
+    }
+  }
+  const compiler::Compilation anew = compiler::compile(graph, options);
+  EXPECT_EQ(anew.cached_kernels, 0);
+  EXPECT_EQ(anew.plan.objects[0].bytes, cold.plan.objects[0].bytes);
+}
+
 TEST(KernelCache, EqualKernelsAreAskedForOnce) {
   const ir::Graph graph = parse(R"(graph @g {
   %a = state {name = "a", dtype = f32, shape = [7]} : f32[7]

@@ -1,146 +1,35 @@
 // Every op of the table, compiled, against its reference: by itself, with its gradients, and in a
 // loop that carries its operands and sums its results.
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cstddef>
-#include <map>
-#include <numeric>
+#include <string>
+#include <vector>
 
 #include "compiler/ir/text.h"
-#include "compiler/passes/differentiate.h"
-#include "differential.h"
-#include "ops/build.h"
-#include "ops/support.h"
-#include "tests/ops/support.h"
+#include "ops/op.h"
+#include "save.h"
+#include "tools/check/bounds.h"
+#include "tools/check/differences.h"
+#include "tools/check/op_uses.h"
 
 namespace weft::test {
 namespace {
 
-using ir::Value;
-using ops::Array;
-using ops::Builder;
-
-/// Many uses of one op in one graph: generating code for a kernel takes longer than running it.
-class Uses {
- public:
-  Uses(const ops::Op& op, std::uint64_t seed) : op_(op), random_(seed) {
-    for (const DType dtype : op.dtypes) {
-      const int repeats = dtype == DType::f32 ? 6 : 3;
-      for (int i = 0; i < repeats; ++i) samples_.push_back(op.generate.function(random_, dtype));
-    }
-  }
-
-  ir::Graph graph;
-  check::Inputs inputs;
-
-  /// y = op(x...), and the gradients of sum(w * y) for random w.
-  void append_direct() {
-    for (std::size_t u = 0; u < samples_.size(); ++u) {
-      const std::vector<Value> operands = read(samples_[u], fmt::format("u{}_x", u));
-      const ir::Node* node = b_.emit(op_, operands, samples_[u].attributes);
-      for (std::uint32_t r = 0; r < node->results.size(); ++r) {
-        const Value y{const_cast<ir::Node*>(node), r};
-        write(fmt::format("u{}_y{}", u, r), y);
-        if (op_.derivative && is_differentiable(y.dtype())) {
-          append_gradients(r == 0 ? fmt::format("u{}", u) : fmt::format("u{}r{}", u, r), y,
-                           operands);
-        }
-      }
-    }
-  }
-
-  /// a, b, sum -> b, a, sum / 2 + op(a...), three times.
-  void append_loops() {
-    for (std::size_t u = 0; u < samples_.size(); ++u) append_loop(u);
-  }
-
- private:
-  Value state(const std::string& name, const Type& type, double low, double high) {
-    inputs.states[name] = ops::random_array(random_, {type, low, high});
-    return test::state(b_, name, type);
-  }
-
-  std::vector<Value> read(const ops::Sample& sample, const std::string& prefix) {
-    std::vector<Value> values;
-    for (const ops::Sample::Operand& operand : sample.operands) {
-      values.push_back(state(fmt::format("{}{}", prefix, values.size()), operand.type, operand.low,
-                             operand.high));
-    }
-    return values;
-  }
-
-  void write(const std::string& name, Value value) {
-    inputs.states.emplace(name, Array(value.type()));
-    b_.emit(ops::op("state_write"), {value}, {{"name", name}});
-  }
-
-  void append_gradients(const std::string& prefix, Value y, const std::vector<Value>& operands) {
-    const Value weights = state(prefix + "_w", y.type(), -1, 1);
-    Value seed = weights;
-    if (is_complex(y.dtype())) {
-      y = ops::unary(b_, "real", ops::mul(b_, weights, y));
-      seed = Value{};
-    }
-    const std::vector<Value> gradients = compiler::gradients(b_, y, operands, seed);
-    for (std::size_t i = 0; i < gradients.size(); ++i) {
-      if (gradients[i]) write(fmt::format("{}_d{}", prefix, i), gradients[i]);
-    }
-  }
-
-  static Value accumulate(Builder& b, Value total, Value y) {
-    if (y.dtype() == DType::boolean) return ops::binary(b, "logical_xor", total, y);
-    if (is_differentiable(y.dtype())) {
-      total = ops::mul(b, total, ops::constant_like(b, total, 0.5));
-    }
-    return ops::add(b, total, y);
-  }
-
-  void append_loop(std::size_t u) {
-    const ops::Sample& sample = samples_[u];
-    const std::string prefix = fmt::format("u{}_", u);
-    std::vector<Value> carried = read(sample, prefix + "a");
-    const std::size_t count = carried.size();
-    for (const Value b : read(sample, prefix + "b")) carried.push_back(b);
-
-    ir::Region* body = graph.new_region(nullptr);
-    Builder inner(graph, *body);
-    inner.argument(*body, {DType::i64, {}});
-    std::vector<Value> arguments;
-    for (const Value value : carried) arguments.push_back(inner.argument(*body, value.type()));
-    const auto middle = arguments.begin() + static_cast<std::ptrdiff_t>(count);
-    ir::Node* node = inner.emit(op_, {arguments.begin(), middle}, sample.attributes);
-    body->yields.assign(middle, arguments.end());
-    body->yields.insert(body->yields.end(), arguments.begin(), middle);
-    for (std::uint32_t r = 0; r < node->results.size(); ++r) {
-      const Type type = node->results[r];
-      const double low = type.dtype == DType::boolean || type.dtype == DType::u8 ? 0 : -1;
-      carried.push_back(state(fmt::format("{}sum{}", prefix, r), type, low, 1));
-      const Value total = inner.argument(*body, type);
-      body->yields.push_back(accumulate(inner, total, node->result(r)));
-    }
-    ir::Node* loop = b_.emit(ops::op("loop"), carried, {{"count", std::int64_t{3}}}, {body});
-    for (std::uint32_t i = 0; i < carried.size(); ++i) {
-      write(carried[i].node->attributes.text("name"), loop->result(i));
-    }
-  }
-
-  const ops::Op& op_;
-  ops::Random random_;
-  Builder b_{graph, graph.body()};
-  std::vector<ops::Sample> samples_;
-};
+using check::Mode;
 
 class DifferentialOp : public testing::TestWithParam<std::string> {
  protected:
-  void check(const Uses& uses, const std::string& what, const std::vector<Mode>& modes) {
+  static void compare(const check::OpUses& uses, const std::string& what,
+                      const std::vector<Mode>& modes) {
     const std::string text = ir::print(uses.graph);
     const check::Interface interface = check::read_interface(uses.graph, 4);
     const std::vector<check::Bounded> expected = check::bound(uses.graph, interface, uses.inputs);
     for (const Mode& mode : modes) {
       const check::Comparison comparison =
-          differences(uses.graph, interface, uses.inputs, expected, mode);
+          check::differences(uses.graph, interface, uses.inputs, expected, mode);
       // Where rounding decides over most elements, nothing is compared.
       EXPECT_LE(10 * comparison.undetermined, comparison.elements) << what;
       if (comparison.mismatches.empty()) continue;
@@ -155,21 +44,19 @@ const std::vector<int> threads = {1, 3};
 
 TEST_P(DifferentialOp, AloneAndWithGradients) {
   const ops::Op& op = ops::op(GetParam());
-  Uses uses(op, 1);
-  uses.append_direct();
-  std::vector<Mode> modes = {{true, threads}};
+  const check::OpUses uses = check::uses_alone(op, 1);
+  std::vector<Mode> modes = {{.fuse = true, .threads = threads}};
   // A single op is the same kernel either way.
-  if (op.derivative || op.decompose) modes.push_back({false, threads});
-  check(uses, "direct", modes);
+  if (op.derivative || op.decompose) modes.push_back({.fuse = false, .threads = threads});
+  compare(uses, "direct", modes);
 }
 
 TEST_P(DifferentialOp, InALoop) {
-  Uses uses(ops::op(GetParam()), 2);
-  uses.append_loops();
-  check(uses, "loop", {{true, threads}, {false, threads}});
+  compare(check::uses_in_loops(ops::op(GetParam()), 2), "loop",
+          {{.fuse = true, .threads = threads}, {.fuse = false, .threads = threads}});
 }
 
-INSTANTIATE_TEST_SUITE_P(Ops, DifferentialOp, testing::ValuesIn(generated_ops()),
+INSTANTIATE_TEST_SUITE_P(Ops, DifferentialOp, testing::ValuesIn(check::generated_ops()),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "compiler/ir/text.h"
-#include "differential.h"
-#include "random_graph.h"
+#include "save.h"
+#include "tools/check/bounds.h"
+#include "tools/check/differences.h"
+#include "tools/check/random_graph.h"
 
 namespace weft::test {
 namespace {
@@ -23,8 +25,9 @@ std::uint64_t from_environment(const char* variable, std::uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-const std::vector<Mode>& modes() {
-  static const std::vector<Mode> all = {{true, {1, 2, 5}}, {false, {1, 2, 5}}};
+const std::vector<check::Mode>& modes() {
+  static const std::vector<check::Mode> all = {{.fuse = true, .threads = {1, 2, 5}},
+                                               {.fuse = false, .threads = {1, 2, 5}}};
   return all;
 }
 
@@ -35,8 +38,9 @@ std::vector<std::string> mismatches(const ir::Graph& graph, std::int64_t* undete
   const check::Inputs inputs = check::random_inputs(graph, interface, 0);
   const std::vector<check::Bounded> expected = check::bound(graph, interface, inputs);
   std::vector<std::string> all;
-  for (const Mode& mode : modes()) {
-    const check::Comparison comparison = differences(graph, interface, inputs, expected, mode);
+  for (const check::Mode& mode : modes()) {
+    const check::Comparison comparison =
+        check::differences(graph, interface, inputs, expected, mode);
     all.insert(all.end(), comparison.mismatches.begin(), comparison.mismatches.end());
     if (undetermined != nullptr) *undetermined += comparison.undetermined;
     if (elements != nullptr) *elements += comparison.elements;
@@ -54,7 +58,7 @@ bool fails(const ir::Graph& graph) {
 
 void report(std::uint64_t seed, const ir::Graph& graph, const std::vector<std::string>& lines) {
   const double seconds = static_cast<double>(from_environment("WEFT_FUZZ_SHRINK", 60));
-  const ir::Graph small = shrink(graph, fails, seconds);
+  const ir::Graph small = check::shrink(graph, fails, seconds);
   const std::string text = ir::print(small);
   const std::string path = save(fmt::format("seed{}.weft", seed), text);
   ADD_FAILURE() << "seed " << seed << ":\n"
@@ -74,7 +78,7 @@ TEST_P(RandomGraphs, AgreeWithTheReference) {
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint64_t seed = first + i;
     if (seed % shards != static_cast<std::uint64_t>(GetParam())) continue;
-    const ir::Graph graph = random_graph(seed);
+    const ir::Graph graph = check::random_graph(seed);
     ASSERT_NO_THROW(ir::verify(graph, "random_graph")) << "seed " << seed;
     const std::vector<std::string> lines = mismatches(graph, &undetermined, &elements);
     if (!lines.empty()) report(seed, graph, lines);

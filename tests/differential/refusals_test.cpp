@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "random_graph.h"
 #include "tests/compiler/separations.h"
+#include "tools/check/random_graph.h"
 
 namespace weft::test {
 namespace {
@@ -10,7 +10,7 @@ TEST(Refusals, RandomGraphsHaveReasons) {
   int separate = 0;
   for (std::uint64_t seed = 0; seed < 40; ++seed) {
     SCOPED_TRACE(seed);
-    separate += expect_reasons(random_graph(seed));
+    separate += expect_reasons(check::random_graph(seed));
   }
   EXPECT_GT(separate, 100);
 }

@@ -18,7 +18,7 @@ using test::TemporaryFolder;
 Program product(State& state) {
   return trace(state, [] {
     const Tensor w = parameter("w", {64, 64}, init::uniform(-1, 1));
-    loop(4, [&](Tensor) { assign(w, tanh(matmul(w, w))); });
+    frontend::loop(4, [&](Tensor) { assign(w, tanh(matmul(w, w))); });
   });
 }
 

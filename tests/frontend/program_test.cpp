@@ -1,5 +1,6 @@
 #include <cmath>
 #include <complex>
+#include <cstdlib>
 
 #include "support.h"
 
@@ -51,27 +52,42 @@ std::string error_for_device(const std::string& device) {
   return "";
 }
 
-TEST(Device, TheHostIsThere) {
-  EXPECT_EQ(CompileOptions().device, "host");
-  EXPECT_EQ(error_for_device("host"), "");
+TEST(Device, TheProcessorIsThere) {
+  EXPECT_EQ(CompileOptions().device, "cpu");
+  EXPECT_EQ(error_for_device("cpu"), "");
 }
 
-TEST(Device, WithoutACudaBackend) {
+/// A driver that is not there while it lives, whatever the machine has.
+class NoDriver {
+ public:
+  NoDriver() { setenv("WEFT_CUDA_DRIVER", "/none/libcuda.so.1", 1); }
+  ~NoDriver() { unsetenv("WEFT_CUDA_DRIVER"); }
+};
+
+TEST(Device, WithoutAGpuWhatIsMissingIsSaid) {
+  const NoDriver none;
   for (const std::string device : {"cuda", "cuda:1"}) {
-    EXPECT_EQ(error_for_device(device),
-              "program 'main' cannot be compiled for device \"" + device +
-                  "\": this build of weft has no CUDA backend; available: host");
+    const std::string start =
+        "program 'main' cannot be compiled for device \"" + device + "\": CUDA: ";
+    const std::string error = error_for_device(device);
+    EXPECT_EQ(error.find(start), 0U) << error;
+    EXPECT_TRUE(error.find("/none/libcuda.so.1 could not be loaded") != std::string::npos ||
+                error.find("without CUDA's headers") != std::string::npos)
+        << error;
   }
 }
 
 TEST(Device, NamesThatAreNone) {
-  for (const std::string device : {"", "tpu", "Host", "cudax", "host:0"}) {
-    EXPECT_EQ(error_for_device(device), "program 'main' cannot be compiled for device \"" + device +
-                                            "\": there is no device of that name; available: host");
+  for (const std::string device :
+       {"", "tpu", "CPU", "cudax", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:99999999999"}) {
+    EXPECT_EQ(error_for_device(device),
+              "program 'main' cannot be compiled for device \"" + device +
+                  "\": there is no device of that name; devices are cpu, cuda and cuda:1");
   }
 }
 
 TEST(Device, AnotherDeviceLeavesProgramAndStateAlone) {
+  const NoDriver none;
   State state;
   std::vector<double> losses;
   const Program program = training(state, 3, losses);

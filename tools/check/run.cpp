@@ -105,8 +105,8 @@ State bind_inputs(runtime::Executable& executable, const Interface& interface,
 }
 
 Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& inputs,
-                     int threads) {
-  runtime::Executable executable(std::move(plan), {.threads = threads});
+                     const runtime::RunOptions& options) {
+  runtime::Executable executable(std::move(plan), options);
   const State state = bind_inputs(executable, interface, inputs);
   Outcome outcome;
   // Nor is a receiver in a loop that never runs.

@@ -54,7 +54,7 @@ State bind_inputs(runtime::Executable& executable, const Interface& interface,
 
 /// Runs the whole plan once. Throws Error.
 Outcome run_compiled(plan::Plan plan, const Interface& interface, const Inputs& inputs,
-                     int threads);
+                     const runtime::RunOptions& options);
 
 /// Runs the graph once by the reference evaluation. Throws Error.
 Outcome run_reference(const ir::Graph& graph, const Inputs& inputs);

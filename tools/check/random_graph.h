@@ -5,7 +5,7 @@
 
 #include "compiler/ir/graph.h"
 
-namespace weft::test {
+namespace weft::check {
 
 /// A random program, a function of the seed: states that are read, updated and exchanged; nested
 /// loops that carry, feed and receive values; ops of the whole table, by the table's generators, on
@@ -18,4 +18,4 @@ ir::Graph random_graph(std::uint64_t seed);
 ir::Graph shrink(const ir::Graph& graph, const std::function<bool(const ir::Graph&)>& fails,
                  double seconds);
 
-}  // namespace weft::test
+}  // namespace weft::check

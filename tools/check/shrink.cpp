@@ -10,9 +10,9 @@
 #include "compiler/ir/text.h"
 #include "compiler/passes/dead_code.h"
 #include "ops/build.h"
-#include "random_graph.h"
+#include "tools/check/random_graph.h"
 
-namespace weft::test {
+namespace weft::check {
 
 namespace {
 
@@ -194,4 +194,4 @@ Graph shrink(const Graph& graph, const std::function<bool(const Graph&)>& fails,
   return smallest;
 }
 
-}  // namespace weft::test
+}  // namespace weft::check

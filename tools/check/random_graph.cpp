@@ -1,4 +1,4 @@
-#include "random_graph.h"
+#include "tools/check/random_graph.h"
 
 #include <fmt/format.h>
 
@@ -12,7 +12,7 @@
 #include "ops/op.h"
 #include "ops/support.h"
 
-namespace weft::test {
+namespace weft::check {
 
 namespace {
 
@@ -515,4 +515,4 @@ class RandomProgram {
 
 ir::Graph random_graph(std::uint64_t seed) { return RandomProgram(seed).run(); }
 
-}  // namespace weft::test
+}  // namespace weft::check

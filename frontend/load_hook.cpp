@@ -1,0 +1,10 @@
+#include "load_hook.h"
+
+namespace weft::detail {
+
+LoadHook& load_hook() {
+  static LoadHook hook;
+  return hook;
+}
+
+}  // namespace weft::detail

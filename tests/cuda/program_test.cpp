@@ -1,0 +1,295 @@
+// Programs of the front end with device "cuda": the compiler's plans on the runtime for a GPU,
+// their kernels by the interpreter of the loop language, against the same programs on the host.
+#include <weft/weft.h>
+
+#include <cmath>
+#include <limits>
+
+#include "fixture.h"
+#include "interpreted.h"
+
+namespace weft::test {
+namespace {
+
+using runtime::testing::error_of;
+using runtime::testing::Gpu;
+using runtime::testing::InterpretedPrograms;
+
+class CudaProgram : public Gpu {
+ protected:
+  InterpretedPrograms interpreted_;
+};
+
+using Values = std::vector<double>;
+using Curve = std::vector<double>;
+
+/// Largest difference over the larger of 1 and the value.
+double worst(const Values& given, const Values& expected) {
+  if (given.size() != expected.size()) return std::numeric_limits<double>::infinity();
+  double largest = 0;
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const double difference = std::abs(given[i] - expected[i]);
+    // NaN counts as wrong.
+    if (!(difference <= largest * std::max(1.0, std::abs(expected[i])))) {
+      largest = difference / std::max(1.0, std::abs(expected[i]));
+    }
+  }
+  return largest;
+}
+
+/// Both compute with f32 in another order: sums of `terms` products of size 1, `steps` times over.
+double tolerance(double terms, double steps) {
+  return 4 * std::numeric_limits<float>::epsilon() * terms * steps;
+}
+
+constexpr std::int64_t batch = 6;
+constexpr std::int64_t inputs = 10;
+constexpr std::int64_t hidden = 24;
+
+void fill_inputs(std::int64_t iteration, std::span<float> to) {
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    to[i] = static_cast<float>(
+        std::sin(0.3 * static_cast<double>(iteration) + 0.7 * static_cast<double>(i)));
+  }
+}
+
+struct Training {
+  State state;
+  Curve losses;
+  std::vector<std::int64_t> seen;
+
+  Program program(std::int64_t steps) {
+    return trace(
+        state,
+        [&, steps] {
+          set_seed(7);
+          const nn::Sequential model(nn::Linear("hidden", inputs, hidden), weft::tanh,
+                                     nn::Linear("out", hidden, 1));
+          optim::Adam adam({.lr = 0.01});
+          const Tensor noise = scalar("noise", 0.1);
+          frontend::loop(steps, [&](Tensor) {
+            const Tensor x = feeder("x", {batch, inputs}, DType::f32, fill_inputs);
+            const Tensor jitter = noise * random_uniform({batch, inputs});
+            const Tensor target = sum(x, {1}, true);
+            const Tensor loss = mse_loss(model(x + jitter), target);
+            backward(loss);
+            optim::clip_grad_norm(1);
+            adam.step();
+            adam.zero_grad();
+            receiver(
+                "loss", {loss},
+                [this](std::int64_t step, const std::vector<HostTensor>& tensors) {
+                  seen.push_back(step);
+                  losses.push_back(tensors[0].item());
+                },
+                2);
+          });
+        },
+        "training");
+  }
+};
+
+TEST_F(CudaProgram, TrainsAsOnTheHost) {
+  constexpr std::int64_t steps = 7;
+  Training host;
+  host.program(steps).compile().run();
+  Training gpu;
+  gpu.program(steps).compile({.device = "cuda"}).run();
+  EXPECT_EQ(gpu.seen, host.seen);
+  EXPECT_LE(worst(gpu.losses, host.losses), tolerance(hidden, steps));
+  for (const std::string& name : host.state.names()) {
+    // Adam divides by the root of a mean of squares: what is next to 0 is not determined better
+    // than by the step's size.
+    EXPECT_LE(worst(gpu.state.values(name), host.state.values(name)),
+              tolerance(hidden * batch, steps))
+        << name;
+  }
+}
+
+TEST_F(CudaProgram, GoesOnWhereItStopped) {
+  Training whole;
+  whole.program(6).compile({.device = "cuda"}).run();
+  Training parts;
+  const Program program = parts.program(6);
+  Executable executable = program.compile({.device = "cuda"});
+  executable.run(0, 2);
+  const Values between = parts.state.values("hidden.weight");
+  executable.set_profiling(true);
+  executable.run(2, 4);
+  EXPECT_NE(executable.dump("kernels").find("GB/s"), std::string::npos);
+  executable.set_profiling(false);
+  executable.run(4, 6);
+  EXPECT_EQ(parts.losses, whole.losses);
+  EXPECT_EQ(parts.state.values("hidden.weight"), whole.state.values("hidden.weight"));
+  EXPECT_NE(between, whole.state.values("hidden.weight"));
+}
+
+TEST_F(CudaProgram, TheHostAndTheGpuTakeTurns) {
+  Training both;
+  const Program program = both.program(6);
+  Executable on_host = program.compile();
+  Executable on_gpu = program.compile({.device = "cuda"});
+  Training host;
+  host.program(6).compile().run();
+  for (std::int64_t i = 0; i < 6; ++i) (i % 2 == 0 ? on_gpu : on_host).run(i, i + 1);
+  EXPECT_LE(worst(both.losses, host.losses), tolerance(hidden, 6));
+}
+
+TEST_F(CudaProgram, ExecutablesShareAState) {
+  Training training;
+  const Program program = training.program(4);
+  double measured = 0;
+  const Program evaluation = trace(
+      training.state,
+      [&] {
+        const nn::Sequential model(nn::Linear("hidden", inputs, hidden), weft::tanh,
+                                   nn::Linear("out", hidden, 1));
+        const Tensor x = constant(Values(static_cast<std::size_t>(inputs), 0.5), {1, inputs});
+        receiver("y", {model(x)}, [&](std::int64_t, const std::vector<HostTensor>& tensors) {
+          measured = tensors[0].item();
+        });
+      },
+      "evaluation");
+  Executable train = program.compile({.device = "cuda"});
+  Executable evaluate = evaluation.compile({.device = "cuda"});
+  Executable evaluate_on_host = evaluation.compile();
+  for (std::int64_t i = 0; i < 4; i += 2) {
+    train.run(i, i + 2);
+    evaluate.run();
+    const double on_gpu = measured;
+    evaluate_on_host.run();
+    EXPECT_NEAR(on_gpu, measured, tolerance(hidden, 1));
+  }
+}
+
+/// Loops in loops, the index, a state that is exchanged with another, a scalar.
+Program nest(State& state, std::vector<Values>& seen) {
+  return trace(
+      state,
+      [&] {
+        Tensor a = weft::state("a", {5, 3}, DType::f32, init::uniform(-1, 1));
+        Tensor b = weft::state("b", {5, 3}, DType::f32, init::uniform(-1, 1));
+        Tensor count = weft::state("count", {}, DType::i64);
+        const Tensor scale = scalar("scale", 0.5);
+        frontend::loop(3, [&](Tensor outer) {
+          frontend::loop(4, [&](Tensor inner) {
+            const Tensor old = a;
+            assign(a, b * scale + cast(inner, DType::f32));
+            assign(b, old);
+            assign(count, count + inner * outer);
+          });
+          receiver("seen", {a, count}, [&](std::int64_t, const std::vector<HostTensor>& tensors) {
+            seen.push_back(tensors[0].values());
+            seen.push_back(tensors[1].values());
+          });
+        });
+      },
+      "nest");
+}
+
+TEST_F(CudaProgram, LoopsInLoops) {
+  std::vector<Values> seen[2];
+  State states[2];
+  for (const int i : {0, 1}) {
+    const CompileOptions options{.device = i == 0 ? "cpu" : "cuda"};
+    Executable executable = nest(states[i], seen[i]).compile(options);
+    executable.run();
+    executable.set_scalar("scale", 0.25);
+    executable.run(1, 3);
+  }
+  EXPECT_EQ(seen[1], seen[0]);
+  for (const char* name : {"a", "b", "count"}) {
+    EXPECT_EQ(states[1].values(name), states[0].values(name)) << name;
+  }
+}
+
+TEST_F(CudaProgram, RandomNumbersAreTheHosts) {
+  State states[2];
+  for (const int i : {0, 1}) {
+    trace(states[i],
+          [] {
+            set_seed(3);
+            Tensor u = weft::state("u", {100});
+            Tensor n = weft::state("n", {33, 3});
+            frontend::loop(3, [&](Tensor) {
+              assign(u, u + random_uniform({100}));
+              assign(n, random_normal({33, 3}));
+            });
+          })
+        .compile({.device = i == 0 ? "cpu" : "cuda"})
+        .run();
+  }
+  EXPECT_EQ(states[1].values("u"), states[0].values("u"));
+  EXPECT_LE(worst(states[1].values("n"), states[0].values("n")), tolerance(4, 1));
+}
+
+TEST_F(CudaProgram, AFeedersErrorLeavesTheLastIteration) {
+  Training training;
+  const Program program = training.program(6);
+  Executable executable = program.compile({.device = "cuda"});
+  executable.set_feeder("x", [](std::int64_t iteration, std::span<float> to) {
+    if (iteration == 3) throw Error("the disk is gone");
+    fill_inputs(iteration, to);
+  });
+  EXPECT_EQ(error_of([&] { executable.run(); }), "the disk is gone");
+  Training three;
+  three.program(6).compile({.device = "cuda"}).run(0, 3);
+  EXPECT_EQ(training.state.values("out.weight"), three.state.values("out.weight"));
+}
+
+TEST_F(CudaProgram, ErrorsNameTheKernelAndTheLine) {
+  setenv("WEFT_CUDA_CHECK", "1", 1);
+  State state;
+  const Program program = trace(state, [] {
+    Tensor x = weft::state("x", {8});
+    assign(x, exp(x));
+  });
+  Executable executable = program.compile({.device = "cuda"});
+  unsetenv("WEFT_CUDA_CHECK");
+  stand_in::fail("cuLaunchKernel", 1, CUDA_ERROR_ILLEGAL_ADDRESS);
+  const std::string error = error_of([&] { executable.run(); });
+  EXPECT_NE(error.find("kernel elw"), std::string::npos) << error;
+  EXPECT_NE(error.find("program_test.cpp:"), std::string::npos) << error;
+  EXPECT_NE(error.find("CUDA_ERROR_ILLEGAL_ADDRESS"), std::string::npos) << error;
+  // A graph's launch cannot say which; how to find out is said.
+  Executable in_graphs = program.compile({.device = "cuda"});
+  stand_in::fail("cuStreamSynchronize", 1, CUDA_ERROR_ILLEGAL_ADDRESS);
+  const std::string other = error_of([&] { in_graphs.run(); });
+  EXPECT_NE(other.find("plan \"main\": CUDA: "), std::string::npos) << other;
+  EXPECT_NE(other.find("WEFT_CUDA_CHECK=1"), std::string::npos) << other;
+}
+
+TEST_F(CudaProgram, DevicesByNumberAndKind) {
+  const auto add_one = [](State& state) {
+    return trace(state, [] {
+      Tensor x = weft::state("x", {8});
+      assign(x, x + 1.0);
+    });
+  };
+  const auto error_on = [&](const std::string& device) {
+    State state;
+    return error_of([&] { add_one(state).compile({.device = device}); });
+  };
+  EXPECT_EQ(error_on("cuda:1"),
+            "program 'main' cannot be compiled for device \"cuda:1\": CUDA: the driver shows 1 "
+            "device, counted from 0");
+  stand_in::settings().major = 7;
+  stand_in::settings().minor = 5;
+  EXPECT_EQ(error_on("cuda"),
+            "program 'main' cannot be compiled for device \"cuda\": Stand-in has the compute "
+            "capability 7.5; weft needs 8.0 or newer");
+  for (const auto& [major, minor, processor] :
+       {std::tuple{8, 0, "sm_80"}, {8, 6, "sm_86"}, {9, 0, "sm_90a"}, {12, 0, "sm_90"}}) {
+    stand_in::settings().major = major;
+    stand_in::settings().minor = minor;
+    State state;
+    Executable executable = add_one(state).compile({.device = "cuda:0"});
+    EXPECT_EQ(executable.implementation().plan().target, std::string("nvptx64/") + processor);
+    EXPECT_EQ(executable.implementation().device(), 0);
+    executable.run();
+    EXPECT_EQ(state.values("x"), Values(8, 1));
+  }
+}
+
+}  // namespace
+}  // namespace weft::test
