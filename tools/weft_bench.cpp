@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "frontend/device.h"
+#include "runtime/cuda/devices.h"
 #include "runtime/machine.h"
 #include "runtime/plan/error.h"
 #include "tools/bench/bench.h"
@@ -70,16 +72,43 @@ nlohmann::json to_json(const Row& row, const std::string& device, int threads) {
     object["peer_value"] = row.peer->value;
   }
   if (row.ratio) object["ratio"] = *row.ratio;
+  if (!row.error.empty()) {
+    object["value"] = nullptr;
+    object["error"] = row.error;
+  }
   return object;
 }
 
 void print(const Row& row) {
+  if (!row.error.empty()) {
+    fmt::print("{:<34} FAILED: {}\n", row.name, row.error);
+    std::fflush(stdout);
+    return;
+  }
   std::string line =
       fmt::format("{:<34} {:<22} {:>11.5g} {:<9}", row.name, row.metric, row.value, row.unit);
   if (row.peer) line += fmt::format(" {:<24} {:>11.5g}", row.peer->peer, row.peer->value);
   if (row.ratio) line += fmt::format("  ratio {:.2f}", *row.ratio);
   fmt::print("{}\n", line);
   std::fflush(stdout);
+}
+
+/// The processor's name or that of the GPU. Throws Error where there is no such device.
+std::string device_name(const std::string& device) {
+  const detail::Device found = detail::find_device(device);
+  if (found.gpu.empty()) return runtime::machine_name();
+  return runtime::cuda::find_devices().devices.at(static_cast<std::size_t>(found.index)).name;
+}
+
+/// The peers' scripts: where this was built, or beside the program in a bundle.
+std::string scripts_folder() {
+  std::error_code error;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (!error) {
+    const std::filesystem::path beside = program.parent_path().parent_path() / "baselines";
+    if (std::filesystem::is_directory(beside, error)) return beside.string();
+  }
+  return WEFT_BASELINES;
 }
 
 int bench_command(const BenchOptions& options) {
@@ -91,22 +120,26 @@ int bench_command(const BenchOptions& options) {
   std::ofstream file;
   if (!options.json.empty()) {
     file.open(options.json);
+    file << "[]" << std::endl;
     if (!file) throw Error(options.json + ": cannot be written");
   }
-  const std::string device = runtime::machine_name();
+  const std::string device = device_name(settings.device);
   fmt::print("{} on {}, {} thread{}\n", benchmark.name, device, settings.threads,
              settings.threads == 1 ? "" : "s");
   nlohmann::json rows = nlohmann::json::array();
+  bool failed = false;
   benchmark.run(settings, [&](const Row& row) {
+    failed = failed || !row.error.empty();
     print(row);
     rows.push_back(to_json(row, device, settings.threads));
+    // Whole at any time: what is measured may be ended from outside.
+    if (file.is_open()) {
+      file.seekp(0);
+      file << rows.dump(1) << std::endl;
+      if (!file) throw Error(options.json + ": could not be written");
+    }
   });
-  if (file.is_open()) {
-    file << rows.dump(1) << '\n';
-    file.close();
-    if (!file) throw Error(options.json + ": could not be written");
-  }
-  return 0;
+  return failed ? 1 : 0;
 }
 
 }  // namespace
@@ -120,6 +153,7 @@ void add_bench(CLI::App& app, Action& chosen) {
     names += fmt::format("\n  {:<18} {}", benchmark.name, benchmark.description);
   }
   command->add_option("name", options->name, "one of:" + names)->required();
+  command->add_option("--device", options->settings.device, device_help);
   command->add_option("--threads", options->settings.threads, "for both sides; 0: all cores");
   command->add_option("--json", options->json, "write the numbers to this file");
   command->add_option("--case", options->settings.filter, "only cases whose name contains this");
@@ -133,7 +167,7 @@ void add_bench(CLI::App& app, Action& chosen) {
   command->add_option("--cpu", options->settings.cpu,
                       "gemm: generate code for this processor (x86-64-v3: AVX2, x86-64-v4: "
                       "AVX-512), and hold the peer to the same instructions");
-  options->settings.scripts = WEFT_BASELINES;
+  options->settings.scripts = scripts_folder();
   command->callback([options, &chosen] { chosen = [options] { return bench_command(*options); }; });
 }
 

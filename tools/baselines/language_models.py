@@ -1,7 +1,8 @@
 """PyTorch beside `weft bench language_models`.
 
 CONFIG, beside that of training.py: model ("tnn" or "transformer"), layers, heads (of the
-transformer), gamma (decay of the Toeplitz coefficients), rate, beta2, weight_decay. The file holds
+transformer), gamma (decay of the Toeplitz coefficients), rate, beta2, weight_decay, autocast
+(products of bf16 operands). The file holds
 "tokens" (batches, b, n + 1) as well, of which a step takes one after the other.
 """
 
@@ -178,10 +179,12 @@ def make_step(config, tensors):
         fused=True,
     )
     loss_of = compiled(model, config["mode"])
+    autocast = config.get("autocast", False)
 
     def step(i):
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(*batches[i % len(batches)])
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=autocast):
+            loss = loss_of(*batches[i % len(batches)])
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1, foreach=True)
         optimizer.step()

@@ -4,6 +4,7 @@ The command line is `python SCRIPT CONFIG`, CONFIG being a JSON object. What a s
 
     {"ready": true, "peer": "PyTorch 2.9.0 eager", "setup_seconds": 1.5, "losses": [4.2, 4.1, 4.0]}
     run 100   ->  {"seconds": 0.25, "processor_seconds": 0.5}     100 steps
+    case JSON ->  {"chosen": true}                                what run does from here on
     quit      ->  the end
 
 Anything that goes wrong is {"error": "..."}; a traceback goes to stderr.
@@ -18,11 +19,12 @@ import traceback
 class Peer:
     """What make() returns: a measurable implementation, ready to run."""
 
-    def __init__(self, name, setup_seconds, losses, run):
+    def __init__(self, name, setup_seconds, losses, run, choose=None):
         self.name = name
         self.setup_seconds = setup_seconds
         self.losses = losses  # of the first steps, which are part of the set-up
         self.run = run  # (count) -> seconds, seconds of all processors together
+        self.choose = choose  # (case), of a script that knows several
 
 
 def serve(make):
@@ -39,6 +41,10 @@ def serve(make):
         peer = make(json.loads(sys.argv[1]))
         reply(ready=True, peer=peer.name, setup_seconds=peer.setup_seconds, losses=peer.losses)
         for line in sys.stdin:
+            if peer.choose is not None and line.startswith("case "):
+                peer.choose(json.loads(line[5:]))
+                reply(chosen=True)
+                continue
             words = line.split()
             if words == ["quit"]:
                 return

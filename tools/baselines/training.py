@@ -3,6 +3,7 @@
 CONFIG of every script:
     mode        "eager", "compile" or "max-autotune" (torch.compile's mode)
     threads     of PyTorch
+    device      "cpu" (default), "cuda", "cuda:1"
     parameters  a safetensors file: the first values, by weft's names, and what the steps are fed
     check       steps whose losses the first answer gives
 """
@@ -26,7 +27,7 @@ import torch._inductor.compile_fx  # noqa: E402
 from protocol import Peer, serve  # noqa: E402
 
 
-def read_safetensors(path):
+def read_safetensors(path, device="cpu"):
     """Tensors of a file by name."""
     dtypes = {"F32": torch.float32, "I32": torch.int32, "I64": torch.int64}
     with open(path, "rb") as file:
@@ -37,8 +38,10 @@ def read_safetensors(path):
         if name == "__metadata__":
             continue
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
-        flat = torch.frombuffer(bytearray(content[begin:end]), dtype=dtypes[entry["dtype"]])
-        tensors[name] = flat.reshape(entry["shape"])
+        flat = torch.frombuffer(
+            bytearray(content[begin:end]), dtype=dtypes[entry["dtype"]], device="cpu"
+        )
+        tensors[name] = flat.reshape(entry["shape"]).to(device)
     return tensors
 
 
@@ -72,7 +75,15 @@ def serve_training(make_step):
         mode = config["mode"]
         torch.set_num_threads(config["threads"])
         torch.manual_seed(0)
-        tensors = read_safetensors(config["parameters"])
+        device = torch.device(config.get("device", "cpu"))
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        torch.set_default_device(device)
+        tensors = read_safetensors(config["parameters"], device)
+
+        def finish():
+            if device.type == "cuda":
+                torch.cuda.synchronize()
 
         start = time.perf_counter()
         step = make_step(config, tensors)
@@ -85,6 +96,7 @@ def serve_training(make_step):
             begin, processor = time.perf_counter(), time.process_time()
             for i in range(done, done + count):
                 step(i)
+            finish()
             done += count
             return time.perf_counter() - begin, time.process_time() - processor
 

@@ -23,21 +23,28 @@ struct Row {
   std::string unit;
   std::optional<PeerValue> peer;
   std::optional<double> ratio;  ///< above 1: weft is better
+  std::string error = {};       ///< what went wrong with the case, in place of the numbers
 };
 
 struct Settings {
-  int threads = 0;      ///< that both sides compute with; at least 1
-  double seconds = 0;   ///< for each case, about
-  std::string filter;   ///< only cases whose name contains it
-  std::string python;   ///< interpreter that has PyTorch, or ""
-  std::string scripts;  ///< folder of the peers' scripts
-  std::string cpu;      ///< gemm: an older processor, for both sides; "": this machine's
+  int threads = 0;             ///< that both sides compute with; at least 1
+  double seconds = 0;          ///< for each case, about
+  std::string filter;          ///< only cases whose name contains it
+  std::string python;          ///< interpreter that has PyTorch, or ""
+  std::string scripts;         ///< folder of the peers' scripts
+  std::string cpu;             ///< gemm: an older processor, for both sides; "": this machine's
+  std::string device = "cpu";  ///< as the front end names it; the peers use the same
 
+  bool on_gpu() const { return device != "cpu"; }
   bool wants(const std::string& name) const { return name.find(filter) != std::string::npos; }
 };
 
 /// Takes each number as soon as it is measured.
 using Report = std::function<void(const Row&)>;
+
+/// Does what a case takes; one that fails is reported as such, and the next goes on.
+void run_case(const Report& report, const std::string& bench, const std::string& name,
+              const std::function<void()>& body);
 
 struct Benchmark {
   const char* name;

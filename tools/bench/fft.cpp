@@ -5,6 +5,8 @@
 #include <array>
 #include <cmath>
 #include <complex>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -14,6 +16,7 @@
 #include "tools/bench/fftw_convolution.h"
 #include "tools/bench/fftw_transform.h"
 #include "tools/bench/measure.h"
+#include "tools/bench/operations_peer.h"
 
 /// Fourier transforms, complex and real, along the innermost axis and along the one before, beside
 /// FFTW.
@@ -45,7 +48,7 @@ std::span<float> parts(State& state, const std::string& name, bool complex) {
   return {reinterpret_cast<float*>(values.data()), 2 * values.size()};
 }
 
-Executable program(State& state, Kind kind, const Sizes& sizes, int threads) {
+Executable program(State& state, Kind kind, const Sizes& sizes, const Settings& settings) {
   const std::int64_t bins = sizes.n / 2 + 1;
   const Shape points{sizes.b, sizes.n, sizes.d};
   const Shape half{sizes.b, bins, sizes.d};
@@ -65,7 +68,8 @@ Executable program(State& state, Kind kind, const Sizes& sizes, int threads) {
       },
       "fft");
   CompileOptions options;
-  options.threads = threads;
+  options.threads = settings.threads;
+  options.device = settings.device;
   options.cache = false;
   return traced.compile(options);
 }
@@ -82,16 +86,55 @@ void check(const std::string& name, std::span<const float> ours, std::span<const
   }
   const double bound = 0x1p-24 * 16 * std::log2(static_cast<double>(n) + 2);
   if (!(std::sqrt(error) <= bound * std::sqrt(norm))) {
-    throw Error(fmt::format("fft: {} differs from FFTW's by {:.3g}, {:.3g} is allowed", name,
+    throw Error(fmt::format("fft: {} differs from the other's by {:.3g}, {:.3g} is allowed", name,
                             std::sqrt(error / norm), bound));
   }
 }
 
-void run_case(Kind kind, const Sizes& sizes, const std::string& name, const Settings& settings,
-              const Report& report) {
+const char* text_of(Kind kind) {
+  return kind == Kind::complex ? "c2c" : kind == Kind::from_real ? "r2c" : "c2r";
+}
+
+/// A GPU beside PyTorch there; results are checked against the host's.
+void measure_gpu(Kind kind, const Sizes& sizes, const std::string& name, const Settings& settings,
+                 OperationsPeer& peer, const Report& report) {
+  State state;
+  State host_state;
+  Executable executable = program(state, kind, sizes, settings);
+  Settings on_host = settings;
+  on_host.device = "cpu";
+  Executable host = program(host_state, kind, sizes, on_host);
+  for (State* one : {&state, &host_state}) {
+    const std::span<float> x = parts(*one, "x", kind != Kind::from_real);
+    const std::vector<float> values = noise(x.size());
+    std::copy(values.begin(), values.end(), x.begin());
+  }
+  executable.run();
+  host.run();
+  const bool complex = kind != Kind::to_real;
+  check(name, parts(state, "y", complex), parts(host_state, "y", complex), 1, sizes.n);
+  std::vector<Work> works = {timed([&](std::int64_t count) { executable.run(0, count); })};
+  const std::optional<Work> beside = peer.work({{"kind", "fft"},
+                                                {"transform", text_of(kind)},
+                                                {"batch", sizes.b},
+                                                {"n", sizes.n},
+                                                {"d", sizes.d}});
+  if (beside) works.push_back(*beside);
+  const Comparison comparison =
+      compare(works, settings.seconds / (11.0 * static_cast<double>(works.size())));
+  Row row{"fft", name, "time", 1e3 * comparison.timings[0].median, "ms", {}, {}};
+  if (beside) {
+    row.peer = PeerValue{peer.name(), 1e3 * comparison.timings[1].median};
+    row.ratio = comparison.ratio(1);
+  }
+  report(row);
+}
+
+void measure(Kind kind, const Sizes& sizes, const std::string& name, const Settings& settings,
+             const Report& report) {
   State state;
   const double start = processor_seconds();
-  Executable executable = program(state, kind, sizes, settings.threads);
+  Executable executable = program(state, kind, sizes, settings);
   const double compiled = processor_seconds() - start;
   const std::span<float> x = parts(state, "x", kind != Kind::from_real);
   const std::span<float> y = parts(state, "y", kind != Kind::to_real);
@@ -135,17 +178,22 @@ void run_case(Kind kind, const Sizes& sizes, const std::string& name, const Sett
 }  // namespace
 
 void fft(const Settings& settings, const Report& report) {
+  OperationsPeer gpu_peer(settings);
   for (const Kind kind : {Kind::complex, Kind::from_real, Kind::to_real}) {
-    const char* const text = kind == Kind::complex     ? "c2c"
-                             : kind == Kind::from_real ? "r2c"
-                                                       : "c2r";
     for (const std::int64_t d : {channels, std::int64_t{1}}) {
       for (const std::int64_t n : lengths) {
         if (d > 1 && n > longest_channels) continue;
         const Sizes sizes{std::max<std::int64_t>(d > 1 ? 2 : 1, case_points / (n * d)), n, d};
-        const std::string name =
-            fmt::format("{} {} {}x{}x{}", text, d > 1 ? "channels" : "innermost", sizes.b, n, d);
-        if (settings.wants(name)) run_case(kind, sizes, name, settings, report);
+        const std::string name = fmt::format("{} {} {}x{}x{}", text_of(kind),
+                                             d > 1 ? "channels" : "innermost", sizes.b, n, d);
+        if (!settings.wants(name)) continue;
+        run_case(report, "fft", name, [&] {
+          if (settings.on_gpu()) {
+            measure_gpu(kind, sizes, name, settings, gpu_peer, report);
+          } else {
+            measure(kind, sizes, name, settings, report);
+          }
+        });
       }
     }
   }

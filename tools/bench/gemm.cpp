@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -14,6 +16,7 @@
 #include "runtime/plan/error.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/measure.h"
+#include "tools/bench/operations_peer.h"
 
 #ifdef WEFT_WITH_DNNL
 #include <oneapi/dnnl/dnnl.hpp>
@@ -112,6 +115,46 @@ std::vector<Family> families() {
   return all;
 }
 
+/// Of a size that fills a GPU.
+std::vector<Family> gpu_families() {
+  const std::vector<Case> cases = {{"", 0, 512, 512, 512},
+                                   {"", 0, 1024, 1024, 1024},
+                                   {"", 0, 2048, 2048, 2048},
+                                   {"", 0, 4096, 4096, 4096},
+                                   {"", 0, 4095, 4097, 1023},
+                                   {"", 0, 1024, 4096, 1024, false, true},
+                                   {"", 0, 1024, 4096, 1024, true, false},
+                                   {"", 0, 1024, 4096, 1024, true, true},
+                                   {"deep", 0, 256, 256, 65536},
+                                   {"batched", 64, 512, 512, 64},
+                                   {"layer", 0, 16384, 1024, 1024, false, true},
+                                   {"gradient of weights", 0, 1024, 1024, 16384, true, false}};
+  std::vector<Family> all;
+  all.push_back({"f32", DType::f32, false, cases});
+  all.push_back({"bf16", DType::bf16, false, cases});
+  all.back().cases.push_back({"", 0, 8192, 8192, 8192});
+  all.push_back({"f16", DType::f16, false, {{"", 0, 4096, 4096, 4096}}});
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    all.push_back({dtype == DType::f32 ? "f32 bias silu" : "bf16 bias silu",
+                   dtype,
+                   true,
+                   {{"", 0, 2048, 2048, 2048}, {"layer", 0, 16384, 1024, 1024}}});
+  }
+  return all;
+}
+
+nlohmann::json peer_case(const Family& family, const Case& c) {
+  return {{"kind", "gemm"},
+          {"dtype", weft::name(family.dtype)},
+          {"batch", c.batch},
+          {"m", c.m},
+          {"n", c.n},
+          {"k", c.k},
+          {"x_transposed", c.x_transposed},
+          {"w_transposed", c.w_transposed},
+          {"fused", family.fused}};
+}
+
 Shape with_batch(std::int64_t batch, std::int64_t rows, std::int64_t columns) {
   if (batch == 0) return {rows, columns};
   return {batch, rows, columns};
@@ -140,6 +183,7 @@ Executable make_weft(State& state, const Family& family, const Case& c, const Se
   CompileOptions options;
   options.threads = settings.threads;
   options.cpu = settings.cpu;
+  options.device = settings.device;
   return program.compile(options);
 }
 
@@ -246,6 +290,8 @@ std::unique_ptr<Peer> make_peer(State& state, const Family& family, const Case& 
   }
 }
 
+#endif
+
 double norm(const std::vector<double>& values) {
   double sum = 0;
   for (const double value : values) sum += value * value;
@@ -255,23 +301,57 @@ double norm(const std::vector<double>& values) {
 /// Throws where the two sides differ by more than rounding explains. Each sums k products of
 /// relative error at most k epsilon in f32, in norm |x| |w| k epsilon; a 16-bit result is rounded
 /// by 2^-8 once more; silu's derivative is at most 1.1, and its own error a few units.
-void check(const State& state, const Case& c, const Peer& peer) {
+void check(const State& state, const Case& c, const std::vector<double>& expected,
+           const std::string& other) {
   const std::vector<double> actual = state.values("y");
-  const std::vector<double> expected = peer.result(state.type("y"));
   std::vector<double> difference(actual.size());
   for (std::size_t i = 0; i < actual.size(); ++i) difference[i] = actual[i] - expected[i];
   const double sums = static_cast<double>(c.k + 4) * std::numeric_limits<float>::epsilon() *
                       norm(state.values("x")) * norm(state.values("w"));
-  const double rounding = state.type("y").dtype == DType::bf16 ? 0x1p-8 : 0x1p-20;
+  const DType dtype = state.type("y").dtype;
+  const double rounding = dtype == DType::bf16 ? 0x1p-8 : dtype == DType::f16 ? 0x1p-11 : 0x1p-20;
   const double bound = 2 * (1.1 * sums + rounding * norm(expected));
   const double error = norm(difference);
   if (!(error <= bound)) {
     throw Error(fmt::format("{}: weft and {} differ by {:.3g} in norm, more than {:.3g}", c.text(),
-                            peer_name(), error, bound));
+                            other, error, bound));
   }
 }
 
-#endif
+/// Beyond so many multiply-adds the host takes too long to be asked for the result.
+constexpr double most_checked = 1e11;
+
+/// A GPU beside PyTorch there; the result is checked against the host's.
+double measure_gpu(const Settings& settings, const Report& report, const Family& family,
+                   const Case& c, const std::string& name, OperationsPeer& peer) {
+  State state;
+  Executable weft = make_weft(state, family, c, settings);
+  weft.run(0, 1);
+  if (c.operations() < most_checked) {
+    State host_state;
+    Settings on_host = settings;
+    on_host.device = "cpu";
+    Executable host = make_weft(host_state, family, c, on_host);
+    host.run(0, 1);
+    check(state, c, host_state.values("y"), "the host");
+  }
+  std::vector<Work> works{timed([&](std::int64_t count) { weft.run(0, count); })};
+  const std::optional<Work> beside = peer.work(peer_case(family, c));
+  if (beside) works.push_back(*beside);
+  constexpr int turns = 11;
+  const Comparison comparison =
+      compare(works, settings.seconds / static_cast<double>(works.size() * (turns + 1)), turns);
+  const auto rate = [&](std::size_t i) {
+    return 1e-9 * c.operations() / comparison.timings[i].median;
+  };
+  Row row{"gemm", name, "rate", rate(0), "GFLOP/s", {}, {}};
+  if (beside) {
+    row.peer = PeerValue{peer.name(), rate(1)};
+    row.ratio = comparison.ratio(1);
+  }
+  report(row);
+  return row.ratio.value_or(0);
+}
 
 /// The ratio, or 0 where there is no peer.
 double measure(const Settings& settings, const Report& report, const Family& family, const Case& c,
@@ -285,7 +365,7 @@ double measure(const Settings& settings, const Report& report, const Family& fam
   const std::unique_ptr<Peer> peer = make_peer(state, family, c, settings.threads);
   if (peer != nullptr) {
     peer->run(1);
-    check(state, c, *peer);
+    check(state, c, peer->result(state.type("y")), peer_name());
     works.push_back(rested([&](std::int64_t count) { peer->run(count); }));
   }
 #endif
@@ -311,15 +391,20 @@ double measure(const Settings& settings, const Report& report, const Family& fam
 
 void gemm(const Settings& settings, const Report& report) {
 #ifdef WEFT_WITH_DNNL
-  limit_peer(settings.cpu);
+  if (!settings.on_gpu()) limit_peer(settings.cpu);
 #endif
-  for (const Family& family : families()) {
+  OperationsPeer gpu_peer(settings);
+  for (const Family& family : settings.on_gpu() ? gpu_families() : families()) {
     double logarithms = 0;
     int count = 0;
     for (const Case& c : family.cases) {
       const std::string name = fmt::format("{} {}", family.name, c.text());
       if (!settings.wants(name)) continue;
-      const double ratio = measure(settings, report, family, c, name);
+      double ratio = 0;
+      run_case(report, "gemm", name, [&] {
+        ratio = settings.on_gpu() ? measure_gpu(settings, report, family, c, name, gpu_peer)
+                                  : measure(settings, report, family, c, name);
+      });
       if (ratio <= 0) continue;
       logarithms += std::log(ratio);
       ++count;

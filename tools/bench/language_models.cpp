@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <weft/weft.h>
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -124,11 +126,29 @@ Program trace_training(State& state, std::int64_t n, const std::function<Model()
 struct Case {
   const char* model;
   std::int64_t n;
+  std::optional<DType> autocast = {};
+
+  std::string text() const {
+    return fmt::format("{} n {}{}{}", model, n, autocast ? " " : "",
+                       autocast ? weft::name(*autocast) : "");
+  }
 };
 
+/// Throws where a GPU's first losses are not the host's: 16-bit operands are off by 2^-9 each.
+void check_losses(const Case& which, const std::vector<double>& losses, const Program& program,
+                  std::vector<double>& of_host) {
+  CompileOptions options;
+  options.autocast = which.autocast;
+  program.compile(options).run(0, checked_steps);
+  const double error = difference(losses, of_host);
+  const double accepted = which.autocast ? 2e-2 : 1e-3;
+  if (error <= accepted) return;
+  throw Error(fmt::format("losses {:.6f}; the host's {:.6f}", fmt::join(losses, " "),
+                          fmt::join(of_host, " ")));
+}
+
 void measure(const Settings& settings, const Report& report, const Case& which) {
-  const std::string name = fmt::format("{} n {}", which.model, which.n);
-  if (!settings.wants(name)) return;
+  const std::string name = which.text();
   const auto row = [&](const char* metric, double value, const char* unit) {
     return Row{"language_models", name, metric, value, unit, {}, {}};
   };
@@ -149,11 +169,23 @@ void measure(const Settings& settings, const Report& report, const Case& which) 
 
   CompileOptions options;
   options.threads = settings.threads;
+  options.device = settings.device;
+  options.autocast = which.autocast;
   const TemporaryFolder cache;
   const ScopedVariable variable("WEFT_CACHE_DIR", cache.path());
   Executable executable = program.compile(options);
   const Statistics statistics = executable.statistics();
   executable.run(0, checked_steps);
+  if (settings.on_gpu()) {
+    State host_state;
+    std::vector<double> of_host;
+    const auto on_host_loss = [&](std::int64_t, const std::vector<HostTensor>& tensors) {
+      of_host.push_back(tensors[0].item());
+    };
+    check_losses(which, losses,
+                 trace_training(host_state, which.n, make, tokens, on_host_loss, most_steps),
+                 of_host);
+  }
 
   std::vector<std::unique_ptr<PeerProcess>> peers =
       start(settings, {.name = name,
@@ -164,7 +196,8 @@ void measure(const Settings& settings, const Report& report, const Case& which) 
                                   {"gamma", gamma},
                                   {"rate", rate},
                                   {"beta2", beta2},
-                                  {"weight_decay", weight_decay}},
+                                  {"weight_decay", weight_decay},
+                                  {"autocast", which.autocast.has_value()}},
                        .modes = {"eager", "compile"},
                        .threads = settings.threads,
                        .values = values,
@@ -193,9 +226,16 @@ void measure(const Settings& settings, const Report& report, const Case& which) 
 }  // namespace
 
 void language_models(const Settings& settings, const Report& report) {
-  for (const Case& which :
-       {Case{"tnn", 512}, Case{"tnn", 2048}, Case{"transformer", 512}, Case{"transformer", 2048}}) {
-    measure(settings, report, which);
+  std::vector<Case> cases = {
+      {"tnn", 512}, {"tnn", 2048}, {"transformer", 512}, {"transformer", 2048}};
+  if (settings.on_gpu()) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      cases.push_back({cases[i].model, cases[i].n, DType::bf16});
+    }
+  }
+  for (const Case& which : cases) {
+    if (!settings.wants(which.text())) continue;
+    run_case(report, "language_models", which.text(), [&] { measure(settings, report, which); });
   }
 }
 

@@ -271,6 +271,15 @@ const std::string& PeerProcess::name() const { return name_; }
 double PeerProcess::setup_seconds() const { return setup_seconds_; }
 const std::vector<double>& PeerProcess::losses() const { return losses_; }
 
+void PeerProcess::choose(const std::string& which) {
+  const std::string command = "case " + which;
+  if (!child_->running) throw Error(fmt::format("{}: has ended", child_->what));
+  child_->send(command);
+  const Json answer = child_->receive(child_->run_seconds, command.c_str());
+  if (answer.value("chosen", false)) return;
+  child_->fail(fmt::format("answers {} to \"{}\"", answer.dump(), command));
+}
+
 double PeerProcess::run(std::int64_t count) {
   const std::string command = fmt::format("run {}", count);
   if (!child_->running) throw Error(fmt::format("{}: has ended", child_->what));

@@ -26,6 +26,7 @@ struct PeerCommand {
 ///
 ///     (at first)  {"ready": true, "peer": name, "setup_seconds": s, "losses": [numbers]}
 ///     run N       {"seconds": s, "processor_seconds": s}
+///     case JSON   {"chosen": true}
 ///     quit        (ends)
 ///
 /// or {"error": text}. What it says is checked. Every failure (a script that cannot be started,
@@ -44,6 +45,8 @@ class PeerProcess {
   double setup_seconds() const;     ///< imports of the interpreter are not part of it
   /// Of the first steps, which are part of the set-up; may be empty.
   const std::vector<double>& losses() const;
+  /// What is to be done from here on, of a script that knows several cases: a line of JSON.
+  void choose(const std::string& which);
   /// Does `count` steps; the seconds that they took, by the script's clock.
   double run(std::int64_t count);
   /// Of all processors together, in all runs so far.

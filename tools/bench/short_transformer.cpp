@@ -78,6 +78,7 @@ void measure(const Settings& settings, const Report& report, std::int64_t layers
   };
   CompileOptions options;
   options.threads = settings.threads;
+  options.device = settings.device;
 
   State state;
   std::vector<double> losses;
@@ -129,7 +130,10 @@ void measure(const Settings& settings, const Report& report, std::int64_t layers
 }  // namespace
 
 void short_transformer(const Settings& settings, const Report& report) {
-  for (std::int64_t layers = 1; layers <= 6; ++layers) measure(settings, report, layers);
+  for (std::int64_t layers = 1; layers <= 6; ++layers) {
+    run_case(report, "short_transformer", fmt::format("{} layers", layers),
+             [&] { measure(settings, report, layers); });
+  }
 }
 
 }  // namespace weft::bench

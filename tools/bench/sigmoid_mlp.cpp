@@ -35,6 +35,7 @@ void sigmoid_mlp(const Settings& settings, const Report& report) {
       "sigmoid_mlp");
   CompileOptions options;
   options.threads = settings.threads;
+  options.device = settings.device;
   Executable executable = program.compile(options);
   const std::string name = "255-255-255, batch 2";
   const auto number = [&](const std::string& metric, double value, const std::string& unit) {

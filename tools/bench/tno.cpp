@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -12,6 +14,7 @@
 #include "tools/bench/bench.h"
 #include "tools/bench/fftw_convolution.h"
 #include "tools/bench/measure.h"
+#include "tools/bench/operations_peer.h"
 
 /// The causal Toeplitz operator with its gate, forward and backward, beside pipelines of FFTW.
 namespace weft::bench {
@@ -45,7 +48,15 @@ struct Tensors {
   std::vector<float> t;
 };
 
-Executable forward_program(State& state, std::int64_t n, std::int64_t d, int threads) {
+CompileOptions compile_options(const Settings& settings) {
+  CompileOptions options;
+  options.threads = settings.threads;
+  options.device = settings.device;
+  return options;
+}
+
+Executable forward_program(State& state, std::int64_t n, std::int64_t d,
+                           const CompileOptions& options) {
   const Program program = trace(
       state,
       [&] {
@@ -55,12 +66,11 @@ Executable forward_program(State& state, std::int64_t n, std::int64_t d, int thr
         assign(weft::state("z", {batch, n, d}), u * weft::tno(v, t, true));
       },
       "tno_forward");
-  CompileOptions options;
-  options.threads = threads;
   return program.compile(options);
 }
 
-Executable backward_program(State& state, std::int64_t n, std::int64_t d, int threads) {
+Executable backward_program(State& state, std::int64_t n, std::int64_t d,
+                            const CompileOptions& options) {
   const Program program = trace(
       state,
       [&] {
@@ -78,8 +88,6 @@ Executable backward_program(State& state, std::int64_t n, std::int64_t d, int th
         assign(weft::state("gt", {n, d}), gradients[2]);
       },
       "tno_forward_backward");
-  CompileOptions options;
-  options.threads = threads;
   return program.compile(options);
 }
 
@@ -106,7 +114,7 @@ void check(const std::string& what, std::span<const float> ours, std::span<const
     if (!(difference <= worst)) worst = difference;
   }
   if (!(worst <= bound)) {
-    throw Error(fmt::format("tno: {} differs from FFTW's by {:.3g}, {:.3g} are allowed", what,
+    throw Error(fmt::format("tno: {} differs from the other by {:.3g}, {:.3g} are allowed", what,
                             worst, bound));
   }
 }
@@ -136,8 +144,57 @@ void report_case(const Case& shown, Executable& executable, const std::vector<Wo
   report(row);
 }
 
-void run_case(std::int64_t n, std::int64_t d, const std::string& name, const Settings& settings,
-              const Report& report) {
+/// A GPU beside PyTorch there; results are checked against the host's where those take a moment.
+void measure_gpu(std::int64_t n, std::int64_t d, const std::string& name, const Settings& settings,
+                 OperationsPeer& peer, const Report& report) {
+  const Tensors tensors(n, d);
+  const auto terms = static_cast<double>(n);
+  for (const bool gradients : {false, true}) {
+    const auto make = gradients ? backward_program : forward_program;
+    State state;
+    Executable executable = make(state, n, d, compile_options(settings));
+    fill(state, tensors);
+    executable.run();
+    if (d == channels.front()) {
+      State of_host;
+      Executable host = make(of_host, n, d, {});
+      fill(of_host, tensors);
+      host.run();
+      for (const char* result : {"z", "gu", "gv", "gt"}) {
+        if (!state.has(result)) continue;
+        check(name + ", " + result, state.data<float>(result), of_host.data<float>(result),
+              result == std::string("gt") ? batch * terms : terms);
+      }
+    }
+    std::vector<std::string> names;
+    double best = 0;
+    std::optional<nlohmann::json> better;
+    // Of the two ways to write it, the faster one.
+    for (const bool transposed : {false, true}) {
+      const nlohmann::json which{
+          {"kind", "tno"}, {"dtype", "f32"},         {"batch", batch},          {"n", n},
+          {"d", d},        {"gradients", gradients}, {"transposed", transposed}};
+      const std::optional<Work> one = peer.work(which);
+      if (!one) continue;
+      constexpr int turns = 3;
+      const double seconds =
+          compare({*one}, settings.seconds / (10 * turns), turns).timings[0].median;
+      if (better && seconds >= best) continue;
+      best = seconds;
+      better = which;
+    }
+    std::vector<Work> peers;
+    if (const std::optional<Work> work = better ? peer.work(*better) : std::nullopt) {
+      peers.push_back(*work);
+      names.push_back(peer.name() + (better->at("transposed") ? " (transposed)" : " (strided)"));
+    }
+    report_case({name, gradients ? "forward+backward" : "forward"}, executable, peers, names,
+                settings, report);
+  }
+}
+
+void measure(std::int64_t n, std::int64_t d, const std::string& name, const Settings& settings,
+             const Report& report) {
   const Tensors tensors(n, d);
   const auto elements = static_cast<std::size_t>(batch * n * d);
   std::vector<Work> forward;
@@ -170,7 +227,7 @@ void run_case(std::int64_t n, std::int64_t d, const std::string& name, const Set
   const auto terms = static_cast<double>(n);
   {
     State state;
-    Executable executable = forward_program(state, n, d, settings.threads);
+    Executable executable = forward_program(state, n, d, compile_options(settings));
     fill(state, tensors);
     executable.run();
     for (const Work& peer : forward) {
@@ -180,7 +237,7 @@ void run_case(std::int64_t n, std::int64_t d, const std::string& name, const Set
     report_case({name, "forward"}, executable, forward, peers, settings, report);
   }
   State state;
-  Executable executable = backward_program(state, n, d, settings.threads);
+  Executable executable = backward_program(state, n, d, compile_options(settings));
   fill(state, tensors);
   executable.run();
   for (const Work& peer : both) {
@@ -196,10 +253,18 @@ void run_case(std::int64_t n, std::int64_t d, const std::string& name, const Set
 }  // namespace
 
 void tno(const Settings& settings, const Report& report) {
+  OperationsPeer gpu_peer(settings);
   for (const std::int64_t d : channels) {
     for (const std::int64_t n : lengths) {
       const std::string name = fmt::format("b {} n {} d {}", batch, n, d);
-      if (settings.wants(name)) run_case(n, d, name, settings, report);
+      if (!settings.wants(name)) continue;
+      run_case(report, "tno", name, [&] {
+        if (settings.on_gpu()) {
+          measure_gpu(n, d, name, settings, gpu_peer, report);
+        } else {
+          measure(n, d, name, settings, report);
+        }
+      });
     }
   }
 }

@@ -83,6 +83,7 @@ std::vector<std::unique_ptr<PeerProcess>> start(const Settings& settings,
   const TemporaryFolder folder;
   nlohmann::json config = training.config;
   config["threads"] = training.threads;
+  config["device"] = settings.device;
   config["parameters"] = folder.path() + "/values.safetensors";
   config["check"] = training.losses.size();
   io::save(config["parameters"], training.values);
