@@ -19,6 +19,7 @@ bool has_feature(const std::string& features, std::string_view feature);
 struct ArithmeticFeatures {
   bool fma = false;
   bool half = false;        ///< conversions between f16 and f32
+  bool bfloat = false;      ///< the conversion of f32 to bf16
   bool library = true;      ///< the C library's functions
   unsigned pair_lanes = 0;  ///< of the instruction for dot_pair; 0: it has none
 

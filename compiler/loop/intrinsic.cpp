@@ -63,18 +63,23 @@ void add_group_products(const std::function<void(Intrinsic)>& row) {
   struct Type {
     std::string_view name;
     std::array<Meaning, 4> meaning;
+    std::array<Meaning, 2> of_registers;
   };
   const Type types[] = {
       {"f16",
        {meaning::group_product<DType::f16, false, false>,
         meaning::group_product<DType::f16, false, true>,
         meaning::group_product<DType::f16, true, false>,
-        meaning::group_product<DType::f16, true, true>}},
+        meaning::group_product<DType::f16, true, true>},
+       {meaning::group_product_registers<DType::f16, false>,
+        meaning::group_product_registers<DType::f16, true>}},
       {"bf16",
        {meaning::group_product<DType::bf16, false, false>,
         meaning::group_product<DType::bf16, false, true>,
         meaning::group_product<DType::bf16, true, false>,
-        meaning::group_product<DType::bf16, true, true>}},
+        meaning::group_product<DType::bf16, true, true>},
+       {meaning::group_product_registers<DType::bf16, false>,
+        meaning::group_product_registers<DType::bf16, true>}},
   };
   for (const std::size_t columns : {64, 128, 256}) {
     const std::size_t sums = columns / 2;
@@ -109,6 +114,33 @@ void add_group_products(const std::function<void(Intrinsic)>& row) {
              .specific = true,
              .capability = 90,
              .meaning = type.meaning[layout],
+             .ptx = kept(text)});
+      }
+    }
+    // The same with A in registers, fragments as of mma.m16n8k16 for each warp's 16 rows.
+    for (const Type& type : types) {
+      for (const bool across : {false, true}) {
+        const std::string text =
+            "{ .reg .pred p; .reg .b32 w; .reg .b64 b; setp.ne.b32 p, $" + std::to_string(sums) +
+            ", 0; shr.u32 w, $" + std::to_string(sums + 5) + ", 4; or.b32 w, w, " +
+            (across ? "0x02000000" : "0x00010000") +
+            "; mov.b64 b, {w, 0x40000040}; wgmma.mma_async.sync.aligned.m64n" +
+            std::to_string(columns) + "k16.f32." + std::string(type.name) + '.' +
+            std::string(type.name) + " {" + registers(0, sums) + "}, {" + registers(sums + 1, 4) +
+            "}, b, p, 1, 1, " + (across ? '1' : '0') + "; }";
+        std::vector<Intrinsic::Operand> operands = {boolean, i32, i32, i32, i32};
+        operands.insert(operands.end(), sums, f32);
+        row({.name = kept("group_product_registers.n" + std::to_string(columns) + '.' +
+                          std::string(type.name) + (across ? ".n" : ".k")),
+             .operands = operands,
+             .results = std::vector<Scalar>(sums, Scalar::f32),
+             .addresses = {{Space::shared, Access::read, 2, 32}},
+             .whole_warp = true,
+             .ordered = true,
+             .tied = sums,
+             .specific = true,
+             .capability = 90,
+             .meaning = type.of_registers[across ? 1 : 0],
              .ptx = kept(text)});
       }
     }

@@ -306,30 +306,57 @@ std::vector<std::array<double, 16>> operand_of(const IntrinsicCall::Reader& read
   return all;
 }
 
+using Rows = std::vector<std::array<double, 16>>;
+
+/// Adds the products of 16 rows and the columns to a warp's sums.
+void add_products(const Rows& a, const Rows& b, bool adds, std::vector<Lanes>& totals) {
+  for (std::size_t lane = 0; lane < warp_lanes; ++lane) {
+    for (std::size_t i = 0; i < totals.size(); ++i) {
+      const auto& x = a[lane / 4 + 8 * (i / 2 % 2)];
+      const auto& y = b[8 * (i / 4) + 2 * (lane % 4) + i % 2];
+      double sum = adds ? static_cast<double>(f32_of(totals[i][lane])) : 0;
+      for (std::size_t k = 0; k < 16; ++k) sum += x[k] * y[k];
+      totals[i][lane] = word_of(static_cast<float>(sum));
+    }
+  }
+}
+
 }  // namespace
 
 template <DType dtype, bool a_across, bool b_across>
 void group_product(IntrinsicCall& call) {
   const IntrinsicCall::Reader a = call.reader(0, 0), b = call.reader(0, 1);
   const std::int64_t a_within = call.place(0, 0), b_within = call.place(0, 1);
-  const std::size_t sums = call.results.size();
+  const auto count = static_cast<std::int64_t>(2 * call.results.size());
   const bool adds = call.operands[0][0] != 0;
   const int first_row = 16 * (call.warp() % 4);
   IntrinsicCall::Deferred deferred;
   deferred.operands.assign(call.operands.begin() + 1, call.operands.end());
   deferred.work = [=](std::vector<Lanes>& totals) {
-    const auto rows = operand_of<dtype>(a, a_within, a_across, first_row, 16);
-    const auto columns =
-        operand_of<dtype>(b, b_within, b_across, 0, static_cast<std::int64_t>(2 * sums));
-    for (std::size_t lane = 0; lane < warp_lanes; ++lane) {
-      for (std::size_t i = 0; i < sums; ++i) {
-        const auto& x = rows[lane / 4 + 8 * (i / 2 % 2)];
-        const auto& y = columns[8 * (i / 4) + 2 * (lane % 4) + i % 2];
-        double sum = adds ? static_cast<double>(f32_of(totals[i][lane])) : 0;
-        for (std::size_t k = 0; k < 16; ++k) sum += x[k] * y[k];
-        totals[i][lane] = word_of(static_cast<float>(sum));
-      }
+    add_products(operand_of<dtype>(a, a_within, a_across, first_row, 16),
+                 operand_of<dtype>(b, b_within, b_across, 0, count), adds, totals);
+  };
+  call.defer(std::move(deferred));
+}
+
+template <DType dtype, bool b_across>
+void group_product_registers(IntrinsicCall& call) {
+  const IntrinsicCall::Reader b = call.reader(0, 0);
+  const std::int64_t within = call.place(0, 0);
+  const auto count = static_cast<std::int64_t>(2 * call.results.size());
+  const bool adds = call.operands[0][0] != 0;
+  Rows a(16);
+  for (std::size_t lane = 0; lane < warp_lanes; ++lane) {
+    for (std::size_t i = 0; i < 8; ++i) {
+      const auto bits =
+          static_cast<std::uint16_t>(call.operands[1 + i / 2][lane] >> (16 * (i % 2)));
+      a[lane / 4 + 8 * (i / 2 % 2)][2 * (lane % 4) + i % 2 + 8 * (i / 4)] = element<dtype>(bits);
     }
+  }
+  IntrinsicCall::Deferred deferred;
+  deferred.operands.assign(call.operands.begin() + 5, call.operands.end());
+  deferred.work = [=](std::vector<Lanes>& totals) {
+    add_products(a, operand_of<dtype>(b, within, b_across, 0, count), adds, totals);
   };
   call.defer(std::move(deferred));
 }
@@ -342,6 +369,10 @@ template void group_product<DType::bf16, false, false>(IntrinsicCall&);
 template void group_product<DType::bf16, false, true>(IntrinsicCall&);
 template void group_product<DType::bf16, true, false>(IntrinsicCall&);
 template void group_product<DType::bf16, true, true>(IntrinsicCall&);
+template void group_product_registers<DType::f16, false>(IntrinsicCall&);
+template void group_product_registers<DType::f16, true>(IntrinsicCall&);
+template void group_product_registers<DType::bf16, false>(IntrinsicCall&);
+template void group_product_registers<DType::bf16, true>(IntrinsicCall&);
 
 void group_product_commit(IntrinsicCall& call) { call.defer_commit(); }
 

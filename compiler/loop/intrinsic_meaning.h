@@ -95,6 +95,8 @@ void nothing(IntrinsicCall& call);
 /// Of four warps; an operand is `across` where its rows are along the contracted axis.
 template <DType dtype, bool a_across, bool b_across>
 void group_product(IntrinsicCall& call);
+template <DType dtype, bool b_across>
+void group_product_registers(IntrinsicCall& call);
 void group_product_commit(IntrinsicCall& call);
 void group_product_wait(IntrinsicCall& call);
 

@@ -11,7 +11,6 @@
 namespace weft::compiler {
 namespace {
 
-using loop::Accumulator;
 using loop::Ex;
 using loop::Scalar;
 

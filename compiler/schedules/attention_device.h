@@ -7,6 +7,7 @@
 #include "compiler/schedules/device_store.h"
 #include "compiler/schedules/device_tile.h"
 #include "compiler/schedules/matrix_unit.h"
+#include "compiler/schedules/schedule.h"
 
 /// What the schedules of attention and its gradients on a GPU's matrix units share. The operands
 /// are matrices whose rows are queries or keys; a block has some rows of one side, sixteen or more
@@ -35,9 +36,9 @@ class AttentionDevice {
   static std::int64_t padded(std::int64_t columns) { return (columns + 15) / 16 * 16; }
 
   AttentionMatrix matrix(std::size_t operand) const;
-  /// A loader of tiles of `rows` rows.
+  /// A loader of tiles of `rows` rows; `exchanged` as in TileShape.
   TileLoader loader(const char* name, const AttentionMatrix& matrix, std::int64_t rows,
-                    std::int64_t stages, std::int64_t threads);
+                    std::int64_t stages, std::int64_t threads, bool exchanged = false);
 
   /// One value for each query.
   Ex of_query(std::size_t operand, Ex batch, Ex query);
@@ -87,6 +88,52 @@ class AttentionProducts {
   loop::Arena& a_;
   MatrixUnit& unit_;
 };
+
+/// Factors of a warp's rows, [row fragment][half].
+using RowFactors = std::vector<std::array<loop::Ex, 2>>;
+/// Values of a warp, [row fragment][column fragment][4].
+using WarpValues = std::vector<std::vector<std::array<loop::Ex, 4>>>;
+
+/// The softmax of a warp's rows of scores while tiles of keys pass.
+class AttentionSoftmax {
+ public:
+  using Ex = loop::Ex;
+
+  /// `first_row`: the warp's first query.
+  AttentionSoftmax(GroupEmitter& emitter, const AttentionExtents& extents, MatrixUnit& unit,
+                   Ex first_row, std::int64_t row_fragments);
+
+  /// -inf where a key from `first_key` on is not visible.
+  void mask(const WarpSums& scores, Ex first_key);
+  /// 2^(score - maximum) of the rows; what was found before is to be multiplied by `rescale`.
+  WarpValues exponentiate(const WarpSums& scores, RowFactors& rescale);
+  void rescale(const WarpSums& results, const RowFactors& factors);
+  /// Reciprocals of the rows' sums; stores their logarithms where these are wanted.
+  RowFactors finish(Ex batch);
+
+ private:
+  struct RowState {
+    loop::Accumulator* maximum;  ///< of scores, before the scale where that is positive
+    loop::Accumulator* total;    ///< of this thread's columns
+  };
+
+  Ex real(double value) { return a_.constant(loop::Scalar::f32, value); }
+  Ex exp2(Ex x);
+  /// exp(x) is 2^(x log2 e).
+  double factor() const;
+
+  GroupEmitter& emitter_;
+  loop::Builder& b_;
+  loop::Arena& a_;
+  AttentionExtents x_;
+  MatrixUnit& unit_;
+  Ex first_row_;
+  std::vector<std::array<RowState, 2>> state_;
+};
+
+/// On the matrix units of sm_90a: where rows have 64 or 128 elements.
+bool suits_attention_wgmma(const AttentionExtents& extents, const DeviceOptions& options);
+void schedule_attention_wgmma(GroupEmitter& emitter, const DeviceOptions& options);
 
 /// Forward and backward, of f32.
 void schedule_attention_exact_device(GroupEmitter& emitter, const DeviceOptions& options);

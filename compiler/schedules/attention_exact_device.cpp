@@ -19,7 +19,6 @@ using ir::Value;
 using loop::Accumulator;
 using loop::Combine;
 using loop::Ex;
-using loop::Role;
 using loop::Scalar;
 
 constexpr std::int64_t threads = 256;

@@ -32,7 +32,8 @@ AttentionMatrix AttentionDevice::matrix(std::size_t operand) const {
 }
 
 TileLoader AttentionDevice::loader(const char* name, const AttentionMatrix& matrix,
-                                   std::int64_t rows, std::int64_t stages, std::int64_t threads) {
+                                   std::int64_t rows, std::int64_t stages, std::int64_t threads,
+                                   bool exchanged) {
   TiledOperand operand;
   operand.name = name;
   operand.batches = x_.batches;
@@ -49,7 +50,8 @@ TileLoader AttentionDevice::loader(const char* name, const AttentionMatrix& matr
            .depth = padded(matrix.columns),
            .stages = stages,
            .threads = threads,
-           .order = TileOrder::depth_inner}};
+           .order = TileOrder::depth_inner,
+           .exchanged = exchanged}};
 }
 
 Ex AttentionDevice::of_query(std::size_t operand, Ex batch, Ex query) {

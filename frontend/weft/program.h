@@ -256,6 +256,8 @@ struct CompileOptions {
   /// f16 or bf16: products of f32 tensors round their operands to it; sums and everything else stay
   /// f32.
   std::optional<DType> autocast = std::nullopt;
+  /// On a GPU, products of f32 round their operands to tf32 (10 bits of fraction) and sum in f32.
+  bool tf32 = false;
   bool keep_assembly = false;  ///< for dump("assembly")
   bool cache = true;           ///< keep machine code, and use what was kept, unless WEFT_CACHE=off
   int threads = 0;             ///< for running; 0: WEFT_THREADS, or as many as cores
