@@ -13,7 +13,6 @@ namespace {
 
 using ir::Node;
 using loop::Ex;
-using loop::Role;
 using loop::Scalar;
 using ops::Element;
 

@@ -19,12 +19,6 @@ using loop::Scalar;
 
 constexpr std::int64_t threads = 32;
 
-/// Whether a line fits in a block's memory with room for what is left out between its points.
-bool fits(std::int64_t points, const DeviceOptions& options) {
-  constexpr std::int64_t point_bytes = 10;
-  return point_bytes * points <= options.shared_bytes();
-}
-
 class FftDevice {
  public:
   FftDevice(GroupEmitter& emitter, const DeviceOptions& options)
@@ -34,7 +28,8 @@ class FftDevice {
         b_(emitter.builder()),
         n_(kernel_.length()) {
     const std::int64_t half = n_ / 2;
-    halved_ = kernel_.kind() != FftKind::complex && n_ % 2 == 0 && fits(half, options) &&
+    halved_ = kernel_.kind() != FftKind::complex && n_ % 2 == 0 &&
+              FourierSweeps::in_one_sweep(half, kernel_.inner(), options.shared_bytes()) &&
               device_plan(half).has_value();
     points_ = halved_ ? half : n_;
     const std::optional<DevicePlan> plan = device_plan(points_);

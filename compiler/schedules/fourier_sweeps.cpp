@@ -11,9 +11,13 @@ using loop::Scalar;
 
 namespace {
 
-/// Points of a block: at 16 in a thread's registers and two blocks at a time these are half of a
-/// multiprocessor's registers and less than half of its shared memory.
+/// Points of a block: two or three such blocks share a multiprocessor, so that one's accesses of
+/// memory go beside the other's arithmetic.
 constexpr std::int64_t block_points = 8192;
+/// Points of a block of long lines, which has a multiprocessor to itself: fewer channels would use
+/// so small a part of what L2 delivers that this takes longer than waiting for it.
+constexpr std::int64_t largest_block_points = 16384;
+constexpr std::int64_t long_line = 4096;
 /// Short lines are joined until a block has as many.
 constexpr std::int64_t least_points = 2048;
 /// Points that a thread should have in registers.
@@ -24,6 +28,11 @@ constexpr std::int64_t sector_bytes = 32;
 /// Channels of a block where lines are swept: a sector of complex points and more.
 constexpr std::int64_t swept_channels = 8;
 
+constexpr std::int64_t point_bytes = 8;
+
+/// Points that memory has room for, with what is left out between them.
+std::int64_t room_for(std::int64_t shared_bytes) { return shared_bytes * 4 / (5 * point_bytes); }
+
 std::int64_t largest_power_of_two(std::int64_t most) {
   std::int64_t power = 1;
   while (2 * power <= most) power *= 2;
@@ -32,8 +41,6 @@ std::int64_t largest_power_of_two(std::int64_t most) {
 
 std::int64_t threads_for(std::int64_t points) {
   const std::int64_t threads = divide_up(divide_up(points, thread_points), warp) * warp;
-  // Several blocks share a multiprocessor: one's accesses of memory go beside the other's
-  // arithmetic. The largest have one to themselves.
   const std::int64_t most = points > block_points ? 512 : 256;
   return std::clamp<std::int64_t>(threads, warp, most);
 }
@@ -48,8 +55,9 @@ FourierSweeps::FourierSweeps(GroupEmitter& emitter, const DevicePlan& plan, bool
       plan_(plan),
       lines_(lines),
       turns_(std::make_shared<const DeviceTurns>(b_, plan_, twisted)),
+      shared_bytes_(options.shared_bytes),
       natural_(options.natural) {
-  choose_sweeps(options.shared_bytes);
+  choose_sweeps();
   choose_channels(options);
   make_tiles(options);
 }
@@ -61,6 +69,7 @@ FourierSweeps::FourierSweeps(const FourierSweeps& like, const Lines& lines)
       plan_(like.plan_),
       lines_(lines),
       turns_(like.turns_),
+      shared_bytes_(like.shared_bytes_),
       sweeps_(like.sweeps_),
       channels_(std::min(like.channels_, lines.channels)),
       strips_(divide_up(lines.channels, channels_)) {
@@ -69,20 +78,20 @@ FourierSweeps::FourierSweeps(const FourierSweeps& like, const Lines& lines)
 
 // ---- choices ------------------------------------------------------------------------------------
 
-void FourierSweeps::choose_sweeps(std::int64_t shared_bytes) {
+bool FourierSweeps::in_one_sweep(std::int64_t points, std::int64_t channels,
+                                 std::int64_t shared_bytes) {
+  if (points > room_for(shared_bytes)) return false;
+  return channels < swept_channels || points <= largest_block_points / 2;
+}
+
+void FourierSweeps::choose_sweeps() {
   const std::size_t levels = plan_.levels();
-  constexpr std::int64_t point_bytes = 8;
-  if (point_bytes * plan_.length <= shared_bytes) {
-    FourierTile::Extents whole;
-    whole.last = levels;
-    const FourierTile tile(b_, plan_, *turns_, whole);
-    if (point_bytes / 2 * tile.shared_elements() <= shared_bytes) {
-      sweeps_ = {{0, levels}};
-      return;
-    }
+  if (in_one_sweep(plan_.length, lines_.channels, shared_bytes_)) {
+    sweeps_ = {{0, levels}};
+    return;
   }
-  // From the last level on as many as fit, with what is left out between points.
-  const std::int64_t room = std::min(block_points, shared_bytes * 4 / (5 * point_bytes));
+  // From the last level on as many as fit.
+  const std::int64_t room = std::min(block_points, room_for(shared_bytes_));
   for (std::size_t last = levels; last > 0;) {
     std::size_t first = last - 1;
     std::int64_t points = plan_.radices[first];
@@ -96,9 +105,11 @@ void FourierSweeps::choose_sweeps(std::int64_t shared_bytes) {
 
 void FourierSweeps::choose_channels(const Options& options) {
   const std::int64_t longest = longest_tile();
+  const bool largest = longest >= long_line && room_for(shared_bytes_) >= largest_block_points;
+  const std::int64_t points = largest ? largest_block_points : block_points;
   // Whole sectors where they fit; twice as many for short lines.
   std::int64_t most = std::min(2 * sector_bytes / options.element_bytes,
-                               std::max<std::int64_t>(block_points / longest, 1));
+                               std::max<std::int64_t>(points / longest, 1));
   if (several()) most = std::min(most, swept_channels);
   channels_ = lines_.channels <= most ? std::max<std::int64_t>(lines_.channels, 1)
                                       : largest_power_of_two(most);
@@ -139,7 +150,11 @@ void FourierSweeps::make_tiles(const Options& options) {
       // below, or of bins.
       const std::int64_t others =
           last ? plan_.length / plan_.size(extents.first) : plan_.size(extents.last);
-      while (columns * channels_ < warp / 2 && others % (2 * columns) == 0) columns *= 2;
+      const auto wanted = [&](std::int64_t lanes) {
+        return (lanes < warp / 2 || points * lanes < least_points) &&
+               2 * points * lanes <= std::min(block_points, room_for(shared_bytes_));
+      };
+      while (wanted(columns * channels_) && others % (2 * columns) == 0) columns *= 2;
     }
     extents.fast = columns * channels_;
     extents.threads = threads_for(extents.slow * points * extents.fast);

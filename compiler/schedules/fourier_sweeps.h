@@ -67,7 +67,11 @@ class FourierSweeps {
   FourierSweeps(const FourierSweeps&) = delete;
   FourierSweeps& operator=(const FourierSweeps&) = delete;
 
-  std::size_t count() const { return sweeps_.size(); }
+  /// Whether blocks take lines of so many points from operands to results, as they should where
+  /// there are so many channels: with one of many at a time most of each sector would be moved in
+  /// vain, and two sweeps over memory are faster.
+  static bool in_one_sweep(std::int64_t points, std::int64_t channels, std::int64_t shared_bytes);
+
   bool several() const { return sweeps_.size() > 1; }
   const DevicePlan& plan() const { return plan_; }
   const Lines& lines() const { return lines_; }
@@ -117,7 +121,7 @@ class FourierSweeps {
     std::size_t last;
   };
 
-  void choose_sweeps(std::int64_t shared_bytes);
+  void choose_sweeps();
   void choose_channels(const Options& options);
   void make_tiles(const Options& options);
   std::int64_t tile_points(const Sweep& sweep) const {
@@ -139,6 +143,7 @@ class FourierSweeps {
   DevicePlan plan_;
   Lines lines_;
   std::shared_ptr<const DeviceTurns> turns_;
+  std::int64_t shared_bytes_;
   bool natural_ = false;
   std::vector<Sweep> sweeps_;
   std::int64_t channels_ = 1;  ///< of a block

@@ -68,8 +68,8 @@ TEST(TnoDeviceSweeps, LongLinesGoThroughMemory) {
   expect_reference({{1}, 0, 600, 2, true}, with_shared(256));
 }
 
-/// The spectrum of a line that is too long for registers goes through memory as well.
-TEST(TnoDeviceSweeps, SpectraThatRegistersDoNotHold) {
+/// A channel whose lines fill a block's memory.
+TEST(TnoDeviceSweeps, TheLongestLinesOfABlock) {
   expect_reference({{1}, 0, 8300, 1, true}, test::on_device);
 }
 
