@@ -3,6 +3,7 @@
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/fourier_sweeps.h"
 #include "compiler/schedules/schedule.h"
+#include "compiler/schedules/tno_direct.h"
 #include "compiler/schedules/tno_lines.h"
 
 /// The Toeplitz operator and its gradients on a GPU (tno_lines.h says which convolutions these
@@ -70,11 +71,8 @@ class TnoDevice {
   void gradients() {
     const bool both = node_.is("tno_gradients");
     FourierTile& tile = sweeps_.rows_tile();
-    // Blocks that sum over parts of the batch; few lines alone would not occupy a machine.
-    const std::int64_t batch_blocks = divide_up(e_.batch, tile.slow());
-    const std::int64_t wanted = divide_up(2 * processors_, sweeps_.blocks());
-    const std::int64_t chunk = divide_up(batch_blocks, std::min(wanted, batch_blocks));
-    const std::int64_t parts = divide_up(batch_blocks, chunk);
+    const std::int64_t chunk = rows_in_turn();
+    const std::int64_t parts = divide_up(divide_up(e_.batch, tile.slow()), chunk);
     const std::int64_t sums = parts * tile.slow();
     // A thread leaves its points of the spectrum of x in memory, that is in the L2 cache, while it
     // transforms g: registers for both would be too many.
@@ -109,15 +107,30 @@ class TnoDevice {
       tile.through(
           sweeps_.load(at, g, g_base),
           [&](const Butterfly& own, Values& values) {
-            for (std::size_t i = 0; i < values.size(); ++i) {
-              const auto q = static_cast<std::int64_t>(i);
-              ComplexEx product = multiply(a_, values[i], sweeps_.fetch(kept_at(own, q)));
-              const Ex sum = sum_at(sums_base, at, own, q);
-              if (chunk > 1) {
-                const Ex later = a_.less(a_.integer(0), at.index);
-                product = add(a_, product, sweeps_.fetch(sum, later));
+            // Some loads at a time, before the stores that they might otherwise wait for.
+            constexpr std::size_t together = 8;
+            for (std::size_t first = 0; first < values.size(); first += together) {
+              const std::size_t end = std::min(first + together, values.size());
+              std::vector<ComplexEx> products;
+              for (std::size_t i = first; i < end; ++i) {
+                products.push_back(sweeps_.fetch(kept_at(own, static_cast<std::int64_t>(i))));
               }
-              sweeps_.store(sum, product);
+              std::vector<ComplexEx> sums_before(products.size());
+              const Ex later = a_.less(a_.integer(0), at.index);
+              for (std::size_t i = first; chunk > 1 && i < end; ++i) {
+                sums_before[i - first] =
+                    sweeps_.fetch(sum_at(sums_base, at, own, static_cast<std::int64_t>(i)), later);
+              }
+              for (std::size_t i = first; i < end; ++i) {
+                ComplexEx& product = products[i - first];
+                product = multiply(a_, values[i], product);
+                product = add(a_, product, sums_before[i - first]);
+                product = {b_.let(product.re), b_.let(product.im)};
+              }
+              for (std::size_t i = first; i < end; ++i) {
+                sweeps_.store(sum_at(sums_base, at, own, static_cast<std::int64_t>(i)),
+                              products[i - first]);
+              }
             }
             if (both) filter(at, own, values);
           },
@@ -139,6 +152,26 @@ class TnoDevice {
     const loop::Buffer* workspace = emitter_.workspace(DType::f32, elements);
     sweeps_.set_workspace(workspace);
     coefficients_.set_workspace(workspace);
+  }
+
+  /// Blocks of rows that a block sums over in turn: fewer parts are fewer sums to add up, but a
+  /// machine should be occupied, and its last blocks start with the others.
+  std::int64_t rows_in_turn() {
+    const FourierTile& tile = sweeps_.rows_tile();
+    const std::int64_t rows = divide_up(e_.batch, tile.slow());
+    constexpr std::int64_t many_threads = 512;
+    const std::int64_t places = processors_ * (tile.threads() < many_threads ? 2 : 1);
+    std::int64_t best = rows;
+    std::int64_t least = 0;
+    for (std::int64_t parts = 1; parts <= std::min(rows, places); ++parts) {
+      const std::int64_t chunk = divide_up(rows, parts);
+      const std::int64_t cost =
+          divide_up(sweeps_.blocks() * divide_up(rows, chunk), places) * chunk;
+      if (least != 0 && cost >= least) continue;
+      least = cost;
+      best = chunk;
+    }
+    return best;
   }
 
   Source sequence(std::size_t operand, bool reverse) {
@@ -252,6 +285,10 @@ class TnoDevice {
 
 void schedule_tno_device(GroupEmitter& emitter, const DeviceOptions& options) {
   const Node& node = *emitter.group().anchor;
+  if (tno_is_direct(node, options)) {
+    schedule_tno_direct(emitter);
+    return;
+  }
   TnoDevice kernel(emitter, options);
   if (node.is("tno") || node.is("tno_gradient_x")) {
     kernel.convolution();

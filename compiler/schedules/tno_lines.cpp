@@ -63,13 +63,19 @@ TnoLines::Signal TnoLines::read_sequence(std::size_t operand, Sequence from) {
   return signal;
 }
 
+void TnoLines::write_element(Sequence to, Ex i, Ex value) {
+  emitter_.reset();
+  emitter_.bind({const_cast<Node*>(&node_), 0}, {value, nullptr});
+  emitter_.store_outputs(index(e_.x_leading, to.row, from_end(i, to.reverse), to.channel),
+                         node_.results[0].shape, streaming_);
+}
+
+Ex TnoLines::coefficient(Ex group, Ex number, Ex channel, Ex inside) {
+  return element(1, index(e_.t_leading, group, number, channel), inside);
+}
+
 void TnoLines::write_sequence(Signal& signal, Sequence to) {
-  const auto write = [=, this](Ex position, Ex value) {
-    emitter_.reset();
-    emitter_.bind({const_cast<Node*>(&node_), 0}, {value, nullptr});
-    emitter_.store_outputs(index(e_.x_leading, to.row, from_end(position, to.reverse), to.channel),
-                           node_.results[0].shape, streaming_);
-  };
+  const auto write = [=, this](Ex position, Ex value) { write_element(to, position, value); };
   if (e_.causal) {
     signal.wanted = e_.n;
     signal.real_part = true;
@@ -98,9 +104,7 @@ TnoLines::Signal TnoLines::read_coefficients(Ex group, Ex channel) {
   signal.extent = std::min(length_, e_.lags());
   signal.real = e_.lags() <= length_;
   signal.read = [=, this](Ex position, Ex predicate) {
-    const auto value = [&](Ex lag, Ex inside) {
-      return element(1, index(e_.t_leading, group, lag, channel), inside);
-    };
+    const auto value = [&](Ex lag, Ex inside) { return coefficient(group, lag, channel, inside); };
     ComplexEx result{value(position, predicate), nullptr};
     if (has_second_half()) {
       result.re = b_.let(result.re);

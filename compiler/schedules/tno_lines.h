@@ -48,8 +48,12 @@ class TnoLines {
   Signal read_sequence(std::size_t operand, Sequence from);
   /// Lets the inverse transform end in the first result.
   void write_sequence(Signal& signal, Sequence to);
+  /// Element i of the first result's sequence.
+  void write_element(Sequence to, Ex i, Ex value);
   /// t, which is the node's second operand.
   Signal read_coefficients(Ex group, Ex channel);
+  /// One of t's n or 2n - 1 coefficients; zero where `inside` (may be null) is false.
+  Ex coefficient(Ex group, Ex number, Ex channel, Ex inside);
   /// Lets the inverse transform end in the gradient of t, the last result.
   void write_coefficients(Signal& signal, Ex group, Ex channel);
 

@@ -60,6 +60,15 @@ INSTANTIATE_TEST_SUITE_P(Long, TnoDevice,
                                          Case{{2}, 0, 300, 9, false, DType::bf16},
                                          Case{{2}, 0, 1100, 4, true}));
 
+// Short sequences of 16-bit types on matrix units: parts of blocks, rows and channels of all kinds.
+INSTANTIATE_TEST_SUITE_P(Direct, TnoDevice,
+                         testing::Values(Case{{3}, 0, 1, 8, true, DType::f16},
+                                         Case{{3}, 0, 20, 9, true, DType::f16},
+                                         Case{{11}, 0, 50, 17, false, DType::bf16},
+                                         Case{{2, 2}, 1, 64, 16, true, DType::bf16},
+                                         Case{{9}, 0, 133, 12, true, DType::f16},
+                                         Case{{2}, 0, 256, 8, false, DType::bf16}));
+
 /// Two sweeps and three, with and without neighbouring points in a block.
 TEST(TnoDeviceSweeps, LongLinesGoThroughMemory) {
   expect_reference({{2}, 0, 200, 3, true}, with_shared(1024));
@@ -150,6 +159,7 @@ void expect_no_spills(const char* op, std::int64_t n, std::int64_t d, DType dtyp
 
 TEST(TnoDevicePtx, NothingIsSpilled) {
   expect_no_spills("tno", 64, 512, DType::bf16);
+  expect_no_spills("tno", 256, 64, DType::bf16);
   expect_no_spills("tno", 1024, 64, DType::f32);
   expect_no_spills("tno", 4096, 512, DType::f32);
   expect_no_spills("tno", 16384, 64, DType::bf16);
