@@ -286,7 +286,7 @@ class TnoDevice {
 void schedule_tno_device(GroupEmitter& emitter, const DeviceOptions& options) {
   const Node& node = *emitter.group().anchor;
   if (tno_is_direct(node, options)) {
-    schedule_tno_direct(emitter);
+    schedule_tno_direct(emitter, options);
     return;
   }
   TnoDevice kernel(emitter, options);

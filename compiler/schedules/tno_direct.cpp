@@ -9,8 +9,9 @@
 /// The Toeplitz operator on a GPU's matrix units. A warp has a channel: its matrix of lags, 16 by
 /// 16 at a time, times 8 rows of the batch. A fragment of the matrix has pairs t_e, t_(e-1) of
 /// neighbouring coefficients, which depend on the distance from the diagonal only: they are made
-/// once, in shared memory, and a thread loads all that it needs, one for every 8 diagonals, into
-/// registers. So it does with its points of x, in pairs as well.
+/// once, in shared memory, from where a thread loads one for every 8 diagonals. Its points of x are
+/// pairs as well, which stay in registers. Blocks share the rows of the matrix where there would be
+/// too few of them.
 namespace weft::compiler {
 namespace {
 
@@ -33,7 +34,7 @@ std::int64_t with_rest(std::int64_t size, std::int64_t rest) {
 
 class DirectTno {
  public:
-  explicit DirectTno(GroupEmitter& emitter)
+  DirectTno(GroupEmitter& emitter, std::int64_t processors)
       : a_(emitter.arena()),
         b_(emitter.builder()),
         node_(*emitter.group().anchor),
@@ -50,7 +51,12 @@ class DirectTno {
         row_pitch_(with_rest(blocks_ * tile / 2, 4)),
         channel_pitch_(with_rest(columns * row_pitch_, 4)),
         stage_row_pitch_(tile + 4),
-        stage_pitch_(with_rest(columns * stage_row_pitch_, warp / channels_)) {}
+        stage_pitch_(with_rest(columns * stage_row_pitch_, warp / channels_)) {
+    const std::int64_t alone =
+        divide_up(e_.batch, columns) * e_.groups * divide_up(e_.d, channels_);
+    const std::int64_t parts = std::clamp<std::int64_t>(processors / alone, 1, blocks_);
+    part_ = divide_up(blocks_, parts);
+  }
 
   void run() {
     loop::Kernel& kernel = b_.kernel();
@@ -58,18 +64,19 @@ class DirectTno {
     points_ = kernel.shared("points", DType::i32, channels_ * channel_pitch_);
     stage_ = kernel.shared("results", DType::f32, 2 * channels_ * stage_pitch_);
     const std::int64_t strips = divide_up(e_.d, channels_);
-    const Shape grid{divide_up(e_.batch, columns), e_.groups, strips};
+    const Shape grid{divide_up(e_.batch, columns), e_.groups, divide_up(blocks_, part_), strips};
     b_.phase(grid.elements(), threads_, [&](Ex block, Ex thread) {
       const std::vector<Ex> at = a_.delinearize(block, grid);
       thread_ = thread;
       batch_ = b_.let(a_.mul(at[0], a_.integer(columns)));
       group_ = b_.let(at[1]);
-      channel_ = b_.let(a_.mul(at[2], a_.integer(channels_)));
+      const Ex first = b_.let(a_.mul(at[2], a_.integer(part_)));
+      channel_ = b_.let(a_.mul(at[3], a_.integer(channels_)));
       MatrixUnit unit(b_, type_, b_.let(a_.floor_mod(thread, warp)));
       fill_lags(unit);
       fill_points(unit);
       b_.barrier();
-      multiply(unit);
+      multiply(unit, first);
     });
   }
 
@@ -141,7 +148,8 @@ class DirectTno {
     });
   }
 
-  void multiply(MatrixUnit& unit) {
+  /// The blocks of rows from `first` on that are this block's.
+  void multiply(MatrixUnit& unit, Ex first) {
     const Ex channel = b_.let(a_.floor_div(thread_, warp));
     // Points: rows 2 (lane % 4), and 8 further, of each 16; column lane / 4.
     const Ex first_point =
@@ -155,36 +163,43 @@ class DirectTno {
       };
       points.push_back({word(0), word(1)});
     }
-    // Pairs of the lag 8 h + lane / 4 - 2 (lane % 4).
     const Ex first_lag = b_.let(a_.add(a_.mul(channel, a_.integer(lag_pitch_)),
                                        a_.sub(unit.group(), a_.mul(unit.thread(), a_.integer(2)))));
-    const std::int64_t least = e_.causal ? -1 : 1 - 2 * blocks_;
-    std::vector<Ex> lags;
-    for (std::int64_t h = least; h <= 2 * blocks_ - 1; ++h) {
-      const Ex at = a_.add(first_lag, a_.integer(8 * h - first_lag_));
-      lags.push_back(b_.let(a_.load(pairs_, b_.let_within(at, 0, channels_ * lag_pitch_ - 1))));
-    }
-    const auto lag = [&](std::int64_t h) { return lags[static_cast<std::size_t>(h - least)]; };
-    for (std::int64_t i = 0; i < blocks_; ++i) {
+    const Ex rest = a_.sub(a_.integer(blocks_), first);
+    b_.loop(a_.binary(loop::Binary::minimum, a_.integer(part_), rest), [&](Ex number) {
+      const Ex i = b_.let_within(a_.add(first, number), 0, blocks_ - 1);
       const MatrixUnit::Sums sums = unit.zero();
-      for (std::int64_t k = 0; k < (e_.causal ? i + 1 : blocks_); ++k) {
-        const std::int64_t h = 2 * (i - k);
-        unit.multiply(sums, {lag(h), lag(h + 1), lag(h - 1), lag(h)},
-                      points[static_cast<std::size_t>(k)]);
+      for (std::int64_t k = 0; k < blocks_; ++k) {
+        // Pairs of the lags lane / 4 - 2 (lane % 4) from that of the fragment's corner on.
+        const Ex corner = a_.mul(a_.sub(i, a_.integer(k)), a_.integer(tile));
+        const auto pair = [&](std::int64_t further) {
+          const Ex at = a_.add(a_.add(first_lag, corner), a_.integer(further - first_lag_));
+          return b_.let(a_.load(pairs_, b_.let_within(at, 0, channels_ * lag_pitch_ - 1)));
+        };
+        const auto product = [&] {
+          const Ex middle = pair(0);
+          unit.multiply(sums, {middle, pair(tile / 2), pair(-tile / 2), middle},
+                        points[static_cast<std::size_t>(k)]);
+        };
+        if (e_.causal && k > 0) {
+          b_.condition(a_.less_equal(a_.integer(k), i), product);
+        } else {
+          product();
+        }
       }
       keep(unit, sums, channel, i);
       b_.barrier();
       write(i);
-    }
+    });
   }
 
-  Ex stage_at(std::int64_t i, Ex channel, Ex column, Ex position) {
-    const Ex start = a_.add(a_.mul(channel, a_.integer(stage_pitch_)),
-                            a_.integer(i % 2 * channels_ * stage_pitch_));
+  Ex stage_at(Ex i, Ex channel, Ex column, Ex position) {
+    const Ex start = a_.mul(a_.add(a_.mul(a_.floor_mod(i, 2), a_.integer(channels_)), channel),
+                            a_.integer(stage_pitch_));
     return a_.add(start, a_.add(a_.mul(column, a_.integer(stage_row_pitch_)), position));
   }
 
-  void keep(MatrixUnit& unit, const MatrixUnit::Sums& sums, Ex channel, std::int64_t i) {
+  void keep(MatrixUnit& unit, const MatrixUnit::Sums& sums, Ex channel, Ex i) {
     for (std::int64_t n = 0; n < 4; ++n) {
       const Ex column = a_.add(a_.mul(unit.thread(), a_.integer(2)), a_.integer(n % 2));
       const Ex position = a_.add(unit.group(), a_.integer(n / 2 * (tile / 2)));
@@ -194,7 +209,7 @@ class DirectTno {
   }
 
   /// Sixteen rows of the result; neighbouring threads have neighbouring channels.
-  void write(std::int64_t i) {
+  void write(Ex i) {
     for_numbers(channels_ * tile * columns, [&](Ex number) {
       const Ex own = a_.floor_mod(number, channels_);
       const Ex rest = a_.floor_div(number, channels_);
@@ -203,7 +218,7 @@ class DirectTno {
       const Ex value = b_.let(a_.load(stage_, stage_at(i, own, column, position)));
       const Ex batch = a_.add(batch_, column);
       const Ex channel = a_.add(channel_, own);
-      const Ex element = a_.add(position, a_.integer(i * tile));
+      const Ex element = a_.add(position, a_.mul(i, a_.integer(tile)));
       const Ex inside = a_.logical_and(
           a_.logical_and(a_.less(batch, a_.integer(e_.batch)), a_.less(channel, a_.integer(e_.d))),
           a_.less(element, a_.integer(e_.n)));
@@ -230,6 +245,7 @@ class DirectTno {
   DType type_;
   bool reverse_;
   std::int64_t blocks_;  ///< of 16 positions
+  std::int64_t part_;    ///< of these, a block's
   std::int64_t channels_;
   std::int64_t threads_;
   std::int64_t first_lag_;  ///< the least that is in shared memory
@@ -260,6 +276,8 @@ bool tno_is_direct(const Node& node, const DeviceOptions& options) {
          options.shared_bytes() >= least_shared;
 }
 
-void schedule_tno_direct(GroupEmitter& emitter) { DirectTno(emitter).run(); }
+void schedule_tno_direct(GroupEmitter& emitter, const DeviceOptions& options) {
+  DirectTno(emitter, options.processors).run();
+}
 
 }  // namespace weft::compiler
