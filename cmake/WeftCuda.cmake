@@ -1,14 +1,15 @@
-# Support for NVIDIA's GPUs needs two headers of CUDA's toolkit (12.0 or newer) and nothing to link:
-# the driver is loaded when a program first asks for it. Sets `cuda_sources` to what weft_runtime is
+# Support for NVIDIA's GPUs needs headers of CUDA's toolkit (12.0 or newer) and nothing to link: the
+# driver and cuFFT are loaded when a program first asks for them. Sets `cuda_sources` to what weft_runtime is
 # made of besides, and WEFT_WITH_CUDA.
 set(WEFT_WITH_CUDA OFF)
 if(WEFT_CUDA)
   find_path(WEFT_CUDA_INCLUDE cudaTypedefs.h
     HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES include
       targets/x86_64-linux/include
-    DOC "Folder of cuda.h and cudaTypedefs.h")
-  if(NOT WEFT_CUDA_INCLUDE OR NOT EXISTS ${WEFT_CUDA_INCLUDE}/cuda.h)
-    message(STATUS "CUDA: no headers (cuda.h, cudaTypedefs.h): built without GPU support. "
+    DOC "Folder of cuda.h, cudaTypedefs.h and cufft.h")
+  if(NOT WEFT_CUDA_INCLUDE OR NOT EXISTS ${WEFT_CUDA_INCLUDE}/cuda.h OR
+     NOT EXISTS ${WEFT_CUDA_INCLUDE}/cufft.h)
+    message(STATUS "CUDA: no headers (cuda.h, cudaTypedefs.h, cufft.h): built without GPU support. "
       "WEFT_CUDA_INCLUDE can name their folder.")
   else()
     file(STRINGS ${WEFT_CUDA_INCLUDE}/cuda.h line REGEX "^#define CUDA_VERSION [0-9]+")

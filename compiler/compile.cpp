@@ -239,7 +239,8 @@ class Compiler {
             {.symbol = device_ ? device_phase_symbol(symbol, p) : phase_symbol(symbol, p),
              .grid = phases[p].grid,
              .threads = phases[p].threads,
-             .shared_bytes = shared_bytes[object[i]]});
+             .shared_bytes = shared_bytes[object[i]],
+             .transform = phases[p].transform});
         r.grid = std::max(r.grid, phases[p].grid);
       }
       kernel.scratch_bytes = code[object[i]].scratch_bytes;

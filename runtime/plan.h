@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "runtime/plan/transform.h"
 #include "runtime/plan/type.h"
 
 /// What the compiler hands to the runtime: plain data, nothing else passes between them.
@@ -23,6 +25,8 @@ struct Phase {
   std::int64_t grid = 1;
   std::int64_t threads = 0;       ///< of a block, on a GPU; 0: a phase for the host
   std::int64_t shared_bytes = 0;  ///< dynamic shared memory of a block
+  /// On a GPU: no function of the plan's code but a library's.
+  std::optional<Transform> transform = std::nullopt;
 };
 
 struct Kernel {

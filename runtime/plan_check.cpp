@@ -63,11 +63,46 @@ class Checker {
         fail("kernel {}: scratch of {} bytes", kernel.name, kernel.scratch_bytes);
       }
       for (const plan::Phase& phase : kernel.phases) {
+        if (phase.transform) {
+          check_transform(kernel, *phase.transform);
+          continue;
+        }
         if (phase.symbol.empty()) fail("kernel {}: a phase without a symbol", kernel.name);
         if (phase.grid < 0) {
           fail("kernel {}: phase {} has a grid of {}", kernel.name, phase.symbol, phase.grid);
         }
       }
+    }
+  }
+
+  void check_transform(const plan::Kernel& kernel, const plan::Transform& transform) const {
+    if (!plan_.target.starts_with("nvptx64/")) {
+      fail("kernel {}: a transform by a GPU's library in a plan for {}", kernel.name, plan_.target);
+    }
+    const auto sound = [](const plan::Transform::Side& side) {
+      return side.offset >= 0 && side.offset % 8 == 0 && side.stride > 0 && side.distance >= 0 &&
+             side.repeat >= 0;
+    };
+    if (transform.length < 1 || transform.lines < 1 || transform.repetitions < 1 ||
+        !sound(transform.from) || !sound(transform.to)) {
+      fail("kernel {}: a transform of {} points of {} lines, {} times, is none", kernel.name,
+           transform.length, transform.lines, transform.repetitions);
+    }
+  }
+
+  /// A launch's buffers hold what its kernel's transforms read and write.
+  void check_transforms(const plan::Step& step, const std::string& where) const {
+    for (const plan::Phase& phase : plan_.kernels[step.index].phases) {
+      if (!phase.transform) continue;
+      const auto check = [&](const plan::Transform::Side& side, std::int64_t end) {
+        const bool there = side.argument < step.buffers.size();
+        if (!there || end > plan_.buffers[step.buffers[side.argument]].type.bytes()) {
+          fail("{}: a transform goes to byte {} of argument {}", where, end, side.argument);
+        }
+      };
+      check(phase.transform->from, phase.transform->from_end());
+      check(phase.transform->to, phase.transform->to_end());
+      check_written(step.buffers[phase.transform->to.argument], where);
     }
   }
 
@@ -182,6 +217,7 @@ class Checker {
           if (step.index >= plan_.kernels.size()) {
             fail("{}: kernel {} of {}", where, step.index, plan_.kernels.size());
           }
+          check_transforms(step, where);
           continue;
         case plan::StepKind::copy:
           check_copy(step, where);

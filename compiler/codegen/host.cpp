@@ -221,6 +221,9 @@ GeneratedCode generate_host(const loop::Kernel& kernel, const std::string& symbo
   const Storage storage = lay_out(kernel, module);
   Emitter emitter(kernel, target, storage, module);
   for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
+    if (kernel.phases[i].transform) {
+      throw std::logic_error("kernel " + kernel.name + ": a library of GPUs on the host");
+    }
     emitter.phase(kernel.phases[i], phase_symbol(symbol, i));
   }
   verify_module(module, kernel.name);

@@ -199,6 +199,7 @@ GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::strin
                   {.fma = true, .half = true, .bfloat = true, .library = false, .pair_lanes = 0});
   for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
     const loop::Phase& phase = kernel.phases[i];
+    if (phase.transform) continue;
     if (phase.threads < 1) {
       throw std::logic_error("kernel " + kernel.name + ": a phase of the host on a GPU");
     }

@@ -5,6 +5,7 @@
 #include <deque>
 #include <vector>
 
+#include "compiler/loop/interpret_transform.h"
 #include "compiler/loop/interpret_warp.h"
 
 namespace weft::loop {
@@ -88,6 +89,10 @@ std::vector<Report> interpret(const Kernel& kernel, std::span<const std::span<st
   for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
     if (options.only_phase.value_or(i) != i) continue;
     const Phase& phase = kernel.phases[i];
+    if (phase.transform) {
+      interpreter::run(*phase.transform, arguments);
+      continue;
+    }
     interpreter::Program program = interpreter::compile(phase, memory);
     reports.phase = i;
     memory.begin_phase(phase, program.written);

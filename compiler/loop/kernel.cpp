@@ -101,6 +101,24 @@ void Builder::phase(std::int64_t grid, std::int64_t threads,
   kernel_.phases.back().thread = thread;
 }
 
+void Builder::phase(const plan::Transform& transform) {
+  if (block_) throw std::logic_error("a phase inside a phase");
+  const auto check = [&](const plan::Transform::Side& side, std::int64_t end, bool written) {
+    const Buffer* buffer =
+        side.argument < kernel_.arguments.size() ? kernel_.arguments[side.argument] : nullptr;
+    if (buffer == nullptr || (written && !buffer->writable) || side.offset < 0 ||
+        end > buffer->elements * static_cast<std::int64_t>(size_of(buffer->dtype))) {
+      throw std::logic_error("a transform of memory that the kernel does not have");
+    }
+  };
+  const bool overwritten = transform.kind == plan::Transform::Kind::to_real;
+  check(transform.from, transform.from_end(), overwritten);
+  check(transform.to, transform.to_end(), true);
+  Phase phase;
+  phase.transform = transform;
+  kernel_.phases.push_back(std::move(phase));
+}
+
 void Builder::loop(std::int64_t extent, Role role, int width,
                    const std::function<void(Ex index)>& body) {
   if (extent < 0) throw std::logic_error("a loop with a negative extent");

@@ -4,11 +4,13 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "compiler/loop/expr.h"
 #include "compiler/loop/intrinsic.h"
+#include "runtime/plan/transform.h"
 
 /// The loop language: statements and kernels.
 namespace weft::loop {
@@ -108,6 +110,8 @@ struct Phase {
   std::int64_t threads = 0;  ///< of a block; 0: a phase of the host
   Ex thread = nullptr;       ///< variable, i64, in [0, threads); null on the host
   Block body;
+  /// GPU: what a library does in place of a body. Its buffers are arguments of the kernel.
+  std::optional<plan::Transform> transform = std::nullopt;
 };
 
 struct Kernel {
@@ -138,6 +142,9 @@ class Builder {
   /// A phase of a GPU: `body` is one of `threads` threads of a block; 32 neighbours are a warp.
   void phase(std::int64_t grid, std::int64_t threads,
              const std::function<void(Ex block, Ex thread)>& body);
+  /// A phase of a GPU's library. Throws std::logic_error where an argument is not there, too short
+  /// for it, or not writable.
+  void phase(const plan::Transform& transform);
   void loop(std::int64_t extent, Role role, int width, const std::function<void(Ex index)>& body);
   void loop(Ex extent, const std::function<void(Ex index)>& body);  ///< serial
   void condition(Ex condition, const std::function<void()>& body);

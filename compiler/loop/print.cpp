@@ -265,6 +265,10 @@ class KernelPrinter {
     }
     for (const Phase& phase : kernel_.phases) {
       indent_ = "  ";
+      if (phase.transform) {
+        transform(*phase.transform);
+        continue;
+      }
       const std::string block = expression(phase.block);
       out_ += fmt::format("  phase {} in {}", block, phase.grid);
       if (phase.threads > 0) {
@@ -285,6 +289,16 @@ class KernelPrinter {
   }
 
  private:
+  void transform(const plan::Transform& t) {
+    const auto side = [&](const plan::Transform::Side& s) {
+      return fmt::format("{} from byte {} by {}, {}, {}",
+                         expressions_.buffer(kernel_.arguments[s.argument]), s.offset, s.stride,
+                         s.distance, s.repeat);
+    };
+    out_ += fmt::format("  phase of {} times {} lines: {} of {} points, {}, to {}\n", t.repetitions,
+                        t.lines, plan::name(t.kind), t.length, side(t.from), side(t.to));
+  }
+
   std::string expression(Ex expr) { return expressions_.print(expr, out_, indent_); }
 
   std::string accumulator(const Accumulator* accumulator) {

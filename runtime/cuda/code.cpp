@@ -157,6 +157,35 @@ PlanCode::PlanCode(const plan::Plan& plan, const DeviceHandle& device) : device_
   const Module& own = modules_.emplace_back(device, index_kernels, "the kernels of loops");
   set_index_ = own.function("weft_set_index");
   next_index_ = own.function("weft_next_index");
+  prepare_transforms(plan);
+}
+
+bool PlanCode::has_transforms(std::uint32_t kernel) const {
+  return std::any_of(kernels_[kernel].begin(), kernels_[kernel].end(),
+                     [](const Phase& phase) { return phase.fourier_plan != nullptr; });
+}
+
+void PlanCode::prepare_transforms(const plan::Plan& plan) {
+  std::int64_t workspace = 0;
+  bool any = false;
+  for (std::size_t k = 0; k < plan.kernels.size(); ++k) {
+    for (std::size_t p = 0; p < plan.kernels[k].phases.size(); ++p) {
+      if (!plan.kernels[k].phases[p].transform) continue;
+      Phase& phase = kernels_[k][p];
+      try {
+        phase.fourier_plan = device_->fourier_plans().get(*device_, phase.transform);
+      } catch (const Error& error) {
+        throw Error(
+            fmt::format("plan \"{}\": {}: {}", plan.name, text_of(plan.kernels[k]), error.what()));
+      }
+      workspace = std::max(workspace, phase.fourier_plan->workspace_bytes());
+      any = true;
+    }
+  }
+  if (any) {
+    fourier_workspace_ = DeviceMemory(
+        device_, workspace, fmt::format("the Fourier transforms of plan \"{}\"", plan.name));
+  }
 }
 
 void PlanCode::load(const plan::Plan& plan, const plan::Kernel& kernel, const Module& module) {
@@ -166,6 +195,10 @@ void PlanCode::load(const plan::Plan& plan, const plan::Kernel& kernel, const Mo
   };
   std::vector<Phase>& phases = kernels_.emplace_back();
   for (const plan::Phase& phase : kernel.phases) {
+    if (phase.transform) {
+      phases.emplace_back().transform = *phase.transform;
+      continue;
+    }
     if (phase.threads < 1) fail(phase, "is for the host");
     if (phase.grid > std::numeric_limits<std::int32_t>::max()) {
       fail(phase, fmt::format("{} blocks; a GPU takes {}", phase.grid,

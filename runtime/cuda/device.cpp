@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 
+#include "runtime/cuda/fourier.h"
 #include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
@@ -27,7 +28,8 @@ DeviceHandle Device::number(int index) {
   return device;
 }
 
-Device::Device(const Driver& driver, int index) : driver_(driver) {
+Device::Device(const Driver& driver, int index)
+    : driver_(driver), fourier_plans_(std::make_unique<FourierPlans>()) {
   driver_.check(driver_.DeviceGet(&device_, index), "asking for device {}", index);
   std::array<char, 256> name{};
   driver_.check(driver_.DeviceGetName(name.data(), static_cast<int>(name.size()) - 1, device_),
@@ -47,7 +49,10 @@ Device::Device(const Driver& driver, int index) : driver_(driver) {
                 name_);
 }
 
-Device::~Device() { driver_.DevicePrimaryCtxRelease(device_); }
+Device::~Device() {
+  fourier_plans_.reset();
+  driver_.DevicePrimaryCtxRelease(device_);
+}
 
 std::string Device::memory_text() const {
   std::size_t free = 0;

@@ -17,6 +17,8 @@
 /// earlier work, which whoever waits for that work is told of.
 namespace weft::runtime::cuda {
 
+class FourierPlans;
+
 /// A device with its primary context, which weft shares with whatever else of the process uses it.
 class Device {
  public:
@@ -39,6 +41,8 @@ class Device {
   std::int64_t most_shared_bytes() const { return most_shared_bytes_; }
   /// "123 of 456 bytes are free", as far as the driver says.
   std::string memory_text() const;
+  /// Transforms that its library has prepared.
+  FourierPlans& fourier_plans() const { return *fourier_plans_; }
 
   /// Makes the device's context the calling thread's while it lives.
   class Scope {
@@ -60,6 +64,7 @@ class Device {
   int major_ = 0;
   int minor_ = 0;
   std::int64_t most_shared_bytes_ = 0;
+  std::unique_ptr<FourierPlans> fourier_plans_;
 };
 
 using DeviceHandle = std::shared_ptr<const Device>;

@@ -44,6 +44,8 @@ std::string version_text(int version);
   X(StreamDestroy, 4000)              \
   X(StreamSynchronize, 2000)          \
   X(StreamWaitEvent, 3020)            \
+  X(StreamBeginCapture, 10010)        \
+  X(StreamEndCapture, 10000)          \
   X(EventCreate, 2000)                \
   X(EventRecord, 2000)                \
   X(EventSynchronize, 2000)           \
@@ -60,6 +62,7 @@ std::string version_text(int version);
   X(GraphAddKernelNode, 12000)        \
   X(GraphAddMemcpyNode, 10000)        \
   X(GraphAddEmptyNode, 10000)         \
+  X(GraphAddChildGraphNode, 10000)    \
   X(GraphInstantiateWithFlags, 11040) \
   X(GraphExecDestroy, 10000)          \
   X(GraphLaunch, 10000)               \

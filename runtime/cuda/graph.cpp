@@ -1,5 +1,7 @@
 #include "runtime/cuda/graph.h"
 
+#include "runtime/cuda/fourier.h"
+
 namespace weft::runtime::cuda {
 namespace {
 
@@ -73,6 +75,30 @@ void GraphBuilder::copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) {
       device_->driver().GraphAddMemcpyNode(&added, graph_.get(), tails_.data(), tails_.size(),
                                            &node, device_->context()),
       "adding a copy of {} bytes to a graph", bytes);
+  add(added);
+}
+
+void GraphBuilder::transform(const TransformLaunch& transform) {
+  // The library takes a stream only; what it puts there while that is captured becomes a graph.
+  const Driver& driver = device_->driver();
+  const Stream stream(device_);
+  driver.check(driver.StreamBeginCapture(stream.get(), CU_STREAM_CAPTURE_MODE_THREAD_LOCAL),
+               "capturing a Fourier transform");
+  CUgraph captured = nullptr;
+  try {
+    transform.plan->execute(stream, transform);
+  } catch (...) {
+    if (driver.StreamEndCapture(stream.get(), &captured) == CUDA_SUCCESS) {
+      driver.GraphDestroy(captured);
+    }
+    throw;
+  }
+  driver.check(driver.StreamEndCapture(stream.get(), &captured), "capturing a Fourier transform");
+  const Owned<CUgraph, &Driver::GraphDestroy> graph(device_, captured);
+  CUgraphNode added = nullptr;
+  driver.check(driver.GraphAddChildGraphNode(&added, graph_.get(), tails_.data(), tails_.size(),
+                                             graph.get()),
+               "adding a Fourier transform to a graph");
   add(added);
 }
 

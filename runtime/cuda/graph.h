@@ -18,6 +18,16 @@ struct KernelLaunch {
   std::span<const std::uint64_t> arguments;
 };
 
+class FourierPlan;
+
+/// A transform by the library, which needs memory of its own while it runs.
+struct TransformLaunch {
+  const FourierPlan* plan = nullptr;
+  CUdeviceptr workspace = 0;
+  CUdeviceptr from = 0;
+  CUdeviceptr to = 0;
+};
+
 /// Into a stream, on its own. The calling thread must be in the device's Scope for all below.
 void launch(const Device& device, const Stream& stream, const KernelLaunch& kernel);
 
@@ -39,6 +49,7 @@ class Work {
   virtual ~Work() = default;
 
   virtual void kernel(const KernelLaunch& kernel) = 0;
+  virtual void transform(const TransformLaunch& transform) = 0;
   virtual void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) = 0;
 
   /// What comes between begin_branch() and end_branches() is in the branch begun last; a branch
@@ -57,6 +68,7 @@ class GraphBuilder : public Work {
   explicit GraphBuilder(const DeviceHandle& device);
 
   void kernel(const KernelLaunch& kernel) override;
+  void transform(const TransformLaunch& transform) override;
   void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) override;
   void begin_branch() override;
   void end_branches() override;

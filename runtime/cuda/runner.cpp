@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <deque>
@@ -405,12 +406,17 @@ void CudaRunner::add_step(Work& work, const plan::Step& step) {
   switch (step.kind) {
     case plan::StepKind::launch:
       return add_kernel(work, step);
-    case plan::StepKind::together:
+    case plan::StepKind::together: {
+      // Transforms share their workspace: one after the other.
+      const bool beside =
+          std::none_of(step.body.begin(), step.body.end(),
+                       [&](const plan::Step& part) { return code_.has_transforms(part.index); });
       for (const plan::Step& part : step.body) {
-        work.begin_branch();
+        if (beside) work.begin_branch();
         add_kernel(work, part);
       }
       return work.end_branches();
+    }
     case plan::StepKind::copy:
       return work.copy(memory_.addresses()[step.buffers[0]], memory_.addresses()[step.buffers[1]],
                        plan_.buffers[step.buffers[0]].type.bytes());
@@ -438,6 +444,14 @@ void CudaRunner::add_kernel(Work& work, const plan::Step& step) {
   }
   work.begin_kernel(step.index);
   for (const PlanCode::Phase& phase : code_.phases(step.index)) {
+    if (phase.fourier_plan != nullptr) {
+      const auto address = [&](const plan::Transform::Side& side) {
+        return arguments[side.argument] + static_cast<std::uint64_t>(side.offset);
+      };
+      work.transform({phase.fourier_plan.get(), code_.fourier_workspace(),
+                      address(phase.transform.from), address(phase.transform.to)});
+      continue;
+    }
     if (phase.grid == 0) continue;
     work.kernel({&phase.function, phase.grid, phase.threads, phase.shared_bytes, arguments});
   }

@@ -1,6 +1,7 @@
 #include "runtime/cuda/single_step.h"
 
 #include "runtime/cuda/code.h"
+#include "runtime/cuda/fourier.h"
 #include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
@@ -17,6 +18,16 @@ void SingleStep::kernel(const KernelLaunch& kernel) {
     throw Error(fmt::format("plan \"{}\": {}, phase {}, of {} blocks of {} threads: {}", plan_.name,
                             text_of(*kernel_), kernel.function->name, kernel.grid, kernel.threads,
                             error.what()));
+  }
+}
+
+void SingleStep::transform(const TransformLaunch& transform) {
+  try {
+    transform.plan->execute(stream_, transform);
+    stream_.wait();
+  } catch (const Error& error) {
+    throw Error(fmt::format("plan \"{}\": kernel {}, a Fourier transform: {}", plan_.name,
+                            kernel_->name, error.what()));
   }
 }
 

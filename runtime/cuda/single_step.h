@@ -14,6 +14,7 @@ class SingleStep : public Work {
   SingleStep(const plan::Plan& plan, const DeviceHandle& device, Stream& stream);
 
   void kernel(const KernelLaunch& kernel) override;
+  void transform(const TransformLaunch& transform) override;
   void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) override;
   void begin_branch() override {}
   void end_branches() override {}

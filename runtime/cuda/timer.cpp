@@ -1,5 +1,7 @@
 #include "runtime/cuda/timer.h"
 
+#include "runtime/cuda/fourier.h"
+
 namespace weft::runtime::cuda {
 namespace {
 
@@ -13,6 +15,10 @@ Timer::Timer(const plan::Plan& plan, const DeviceHandle& device) : device_(devic
 }
 
 void Timer::kernel(const KernelLaunch& kernel) { launch(*device_, *stream_, kernel); }
+
+void Timer::transform(const TransformLaunch& transform) {
+  transform.plan->execute(*stream_, transform);
+}
 
 void Timer::copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) {
   stream_->copy(from, to, bytes);

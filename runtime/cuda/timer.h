@@ -18,6 +18,7 @@ class Timer : public Work {
   /// Where work goes from here on.
   void use(Stream& stream) { stream_ = &stream; }
   void kernel(const KernelLaunch& kernel) override;
+  void transform(const TransformLaunch& transform) override;
   void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) override;
   /// One after the other, so that each kernel has a time of its own.
   void begin_branch() override {}

@@ -55,6 +55,7 @@ class Gpu : public ::testing::Test {
  protected:
   void SetUp() override {
     ASSERT_EQ(setenv("WEFT_CUDA_DRIVER", WEFT_STAND_IN, 1), 0);
+    ASSERT_EQ(setenv("WEFT_CUFFT", WEFT_FOURIER, 1), 0);
     stand_in::reset();
     stand_in::settings() = {};
     add_own_kernels();

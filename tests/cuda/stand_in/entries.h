@@ -32,6 +32,8 @@ CUresult StreamCreate(CUstream* stream, unsigned int flags);
 CUresult StreamDestroy(CUstream stream);
 CUresult StreamSynchronize(CUstream stream);
 CUresult StreamWaitEvent(CUstream stream, CUevent event, unsigned int flags);
+CUresult StreamBeginCapture(CUstream stream, CUstreamCaptureMode mode);
+CUresult StreamEndCapture(CUstream stream, CUgraph* graph);
 CUresult EventCreate(CUevent* event, unsigned int flags);
 CUresult EventRecord(CUevent event, CUstream stream);
 CUresult EventSynchronize(CUevent event);
@@ -55,6 +57,8 @@ CUresult GraphAddMemcpyNode(CUgraphNode* node, CUgraph graph, const CUgraphNode*
                             std::size_t count, const CUDA_MEMCPY3D_v2* copy, CUcontext context);
 CUresult GraphAddEmptyNode(CUgraphNode* node, CUgraph graph, const CUgraphNode* after,
                            std::size_t count);
+CUresult GraphAddChildGraphNode(CUgraphNode* node, CUgraph graph, const CUgraphNode* after,
+                                std::size_t count, CUgraph child);
 CUresult GraphInstantiateWithFlags(CUgraphExec* execution, CUgraph graph, unsigned long long flags);
 CUresult GraphExecDestroy(CUgraphExec execution);
 CUresult GraphLaunch(CUgraphExec execution, CUstream stream);

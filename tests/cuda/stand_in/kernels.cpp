@@ -228,11 +228,28 @@ CUresult LaunchKernel(CUfunction function, unsigned int grid_x, unsigned int gri
   if (const CUresult result = launch_of(function, shape, values, work); result != CUDA_SUCCESS) {
     return result;
   }
-  Operation operation;
-  operation.what = "launch of " + work.function->name;
-  operation.ranges = machine().ranges(work, operation.what);
-  operation.execute = [work, what = operation.what] { machine().run(work, what); };
-  machine().enqueue(*on->second, std::move(operation));
+  machine().put(*on->second, std::move(work));
+  return CUDA_SUCCESS;
+}
+
+CUresult StreamBeginCapture(CUstream stream, CUstreamCaptureMode) {
+  const auto on = machine().streams.find(stream);
+  if (on == machine().streams.end() || on->second->captured != nullptr) {
+    machine().violation("cuStreamBeginCapture: of no stream, or of one that is captured already");
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  on->second->captured = std::make_unique<Graph>();
+  return CUDA_SUCCESS;
+}
+
+CUresult StreamEndCapture(CUstream stream, CUgraph* graph) {
+  const auto on = machine().streams.find(stream);
+  if (on == machine().streams.end() || on->second->captured == nullptr) {
+    machine().violation("cuStreamEndCapture: of a stream that is not captured");
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  *graph = reinterpret_cast<CUgraph>(on->second->captured.get());
+  machine().graphs[*graph] = std::move(on->second->captured);
   return CUDA_SUCCESS;
 }
 
@@ -278,6 +295,30 @@ CUresult GraphAddMemcpyNode(CUgraphNode* node, CUgraph graph, const CUgraphNode*
 CUresult GraphAddEmptyNode(CUgraphNode* node, CUgraph graph, const CUgraphNode* after,
                            std::size_t count) {
   return add_node(node, graph, after, count, {});
+}
+
+CUresult GraphAddChildGraphNode(CUgraphNode* node, CUgraph graph, const CUgraphNode* after,
+                                std::size_t count, CUgraph child) {
+  const auto found = machine().graphs.find(child);
+  if (found == machine().graphs.end() || graph == child) {
+    machine().violation("cuGraphAddChildGraphNode: of no graph");
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
+  // One piece of work that does what its nodes do, in an order that their edges allow.
+  check_edges(*found->second);
+  const std::vector<Work> works = ordered(*found->second);
+  Work work;
+  work.kind = Work::Kind::library;
+  work.name = "child graph";
+  for (const Work& part : works) {
+    for (const Range& range : machine().ranges(part, part.name)) {
+      work.touched.push_back({range.begin, range.bytes, range.writes});
+    }
+  }
+  work.library = [works] {
+    for (const Work& part : works) machine().run(part, "child graph: " + part.name);
+  };
+  return add_node(node, graph, after, count, std::move(work));
 }
 
 CUresult GraphInstantiateWithFlags(CUgraphExec* execution, CUgraph handle, unsigned long long) {

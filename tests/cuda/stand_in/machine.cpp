@@ -57,6 +57,10 @@ std::vector<Range> Machine::ranges(const Work& work, const std::string& what) {
   std::vector<Range> touched;
   if (work.kind == Work::Kind::copy) {
     touched = {{work.from, work.bytes, false}, {work.to, work.bytes, true}};
+  } else if (work.kind == Work::Kind::library) {
+    for (const Touch& touch : work.touched) {
+      touched.push_back({touch.address, touch.bytes, touch.writes});
+    }
   } else if (work.kind == Work::Kind::kernel) {
     const std::vector<Access>& arguments = work.function->kernel->arguments;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
@@ -82,6 +86,9 @@ void Machine::run(const Work& work, const std::string& what) {
   if (work.kind == Work::Kind::copy) {
     std::memcpy(reinterpret_cast<void*>(work.to), reinterpret_cast<const void*>(work.from),
                 static_cast<std::size_t>(work.bytes));
+  } else if (work.kind == Work::Kind::library) {
+    ++launches;
+    work.library();
   } else if (work.kind == Work::Kind::kernel) {
     ++launches;
     work.function->kernel->function(work.call);
@@ -122,6 +129,22 @@ std::shared_ptr<Operation> Machine::enqueue(StreamState& stream, Operation opera
   return stream.pending.back();
 }
 
+void Machine::put(StreamState& stream, Work work) {
+  if (stream.captured != nullptr) {
+    auto node = std::make_unique<Node>();
+    node->work = std::move(work);
+    node->index = stream.captured->nodes.size();
+    if (node->index > 0) node->after.push_back(stream.captured->nodes.back().get());
+    stream.captured->nodes.push_back(std::move(node));
+    return;
+  }
+  Operation operation;
+  operation.what = "launch of " + work.name;
+  operation.ranges = ranges(work, operation.what);
+  operation.execute = [this, work, what = operation.what] { run(work, what); };
+  enqueue(stream, std::move(operation));
+}
+
 void Machine::execute(const std::shared_ptr<Operation>& operation) {
   while (!operation->done) {
     StreamState& stream = *operation->stream;
@@ -155,6 +178,38 @@ void add_kernel(const std::string& name, std::vector<Access> arguments,
   Machine& machine = Machine::get();
   const std::lock_guard lock(machine.mutex);
   machine.kernels[name] = {std::move(arguments), std::move(function)};
+}
+
+CUresult add_work(CUstream stream, const std::string& name, std::vector<Touch> touched,
+                  std::function<void()> function) {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  const auto on = machine.streams.find(stream);
+  if (on == machine.streams.end()) {
+    machine.violation(name + ": on no stream");
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
+  Work work;
+  work.kind = Work::Kind::library;
+  work.name = name;
+  work.touched = std::move(touched);
+  work.library = std::move(function);
+  machine.put(*on->second, std::move(work));
+  return CUDA_SUCCESS;
+}
+
+bool call_fails(const std::string& entry) {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  const int number = ++machine.calls[entry];
+  const auto failure = machine.failures.find(entry);
+  return failure != machine.failures.end() && failure->second.at == number;
+}
+
+void count_alive(const std::string& what, int change) {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  machine.others[what] += change;
 }
 
 void fail(const std::string& entry, int nth, CUresult result) {
@@ -199,6 +254,9 @@ std::vector<std::string> alive() {
   add("modules", machine.modules.size());
   add("graphs", machine.graphs.size());
   add("executable graphs", machine.executions.size());
+  for (const auto& [what, count] : machine.others) {
+    add(what.c_str(), static_cast<std::size_t>(count));
+  }
   return found;
 }
 

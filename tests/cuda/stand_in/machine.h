@@ -59,10 +59,13 @@ struct Operation {
   std::int64_t launches_before = 0;  ///< when it was done
 };
 
+struct Graph;
+
 struct StreamState {
   int number = 0;
   Clock clock;
   std::deque<std::shared_ptr<Operation>> pending;
+  std::unique_ptr<Graph> captured;  ///< what comes goes there
 };
 
 struct Event {
@@ -87,15 +90,17 @@ struct Module {
   std::map<std::string, std::unique_ptr<Function>> functions;
 };
 
-/// A kernel or a copy with all that it was given.
+/// A kernel, a copy or a library's work with all that it was given.
 struct Work {
-  enum class Kind { kernel, copy, empty } kind = Kind::empty;
+  enum class Kind { kernel, copy, library, empty } kind = Kind::empty;
   std::string name = "empty node";
   Function* function = nullptr;
   Call call;
   std::uintptr_t from = 0;
   std::uintptr_t to = 0;
   std::int64_t bytes = 0;
+  std::vector<Touch> touched;
+  std::function<void()> library;
 };
 
 struct Node {
@@ -135,6 +140,7 @@ class Machine {
   std::map<CUmodule, std::unique_ptr<Module>> modules;
   std::map<CUgraph, std::unique_ptr<Graph>> graphs;
   std::map<CUgraphExec, std::shared_ptr<GraphExecution>> executions;
+  std::map<std::string, int> others;  ///< alive, of libraries
   Clock host;
   int streams_made = 0;
   std::int64_t launches = 0;  ///< of kernels that have run: the time
@@ -153,6 +159,8 @@ class Machine {
   /// Puts an operation on a stream, after all that is there, checking it against what is not
   /// ordered before it.
   std::shared_ptr<Operation> enqueue(StreamState& stream, Operation operation);
+  /// The same of a piece of work; into the graph that captures the stream, where one does.
+  void put(StreamState& stream, Work work);
   void execute(const std::shared_ptr<Operation>& operation);
   void execute_all(StreamState& stream);
 

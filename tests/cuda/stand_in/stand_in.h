@@ -58,6 +58,20 @@ struct Call {
 void add_kernel(const std::string& name, std::vector<Access> arguments,
                 std::function<void(const Call&)> function);
 
+/// Memory that work of a library touches.
+struct Touch {
+  std::uint64_t address = 0;
+  std::int64_t bytes = 0;
+  bool writes = false;
+};
+/// Puts work of a library of the device's on a stream, or into the graph that captures it.
+CUresult add_work(CUstream stream, const std::string& name, std::vector<Touch> touched,
+                  std::function<void()> function);
+/// Counts a call of a library's entry point; true where fail() has it fail.
+bool call_fails(const std::string& entry);
+/// Something of a library's that is alive from now on, or (-1) no more.
+void count_alive(const std::string& what, int change);
+
 /// The nth call from now (1: the next) of an entry point ("cuMemAlloc") gives that result and does
 /// nothing; one that releases or waits does it all the same, as where earlier work failed.
 void fail(const std::string& entry, int nth, CUresult result);
