@@ -79,6 +79,9 @@ ScheduledKernel schedule_device(const Group& group, const DeviceOptions& options
     schedule_elementwise_device(emitter);
   } else if (anchor->op->pattern == ir::Pattern::dot && !is_complex(anchor->results[0].dtype)) {
     schedule_dot_device(emitter, options);
+  } else if (anchor->op->pattern == ir::Pattern::fft && options.library_transform &&
+             options.library_transform(*anchor)) {
+    schedule_fft_library(emitter);
   } else if (anchor->is("attention")) {
     schedule_attention_device(emitter, options);
   } else if (anchor->is("attention_backward")) {

@@ -25,6 +25,8 @@ struct DeviceOptions {
   bool tf32 = false;              ///< products of f32 round their operands to tf32
   std::int64_t processors = 132;  ///< multiprocessors: grids are made for as many
   std::int64_t shared_limit = 0;  ///< of a block, below the target's; 0: the target's
+  /// Which Fourier transforms the GPU's library computes; null: none.
+  std::function<bool(const ir::Node& node)> library_transform = {};
 
   /// Shared memory that a block may have.
   std::int64_t shared_bytes() const;
@@ -62,6 +64,8 @@ void schedule_elementwise_device(GroupEmitter& emitter);
 void schedule_rows_device(GroupEmitter& emitter);
 void schedule_dot_device(GroupEmitter& emitter, const DeviceOptions& options);
 void schedule_reduction_device(GroupEmitter& emitter);
+/// A Fourier transform by the GPU's library.
+void schedule_fft_library(GroupEmitter& emitter);
 void schedule_attention_device(GroupEmitter& emitter, const DeviceOptions& options);
 void schedule_attention_backward_device(GroupEmitter& emitter, const DeviceOptions& options);
 void schedule_cumulative_device(GroupEmitter& emitter);

@@ -26,8 +26,8 @@ void SingleStep::transform(const TransformLaunch& transform) {
     transform.plan->execute(stream_, transform);
     stream_.wait();
   } catch (const Error& error) {
-    throw Error(fmt::format("plan \"{}\": kernel {}, a Fourier transform: {}", plan_.name,
-                            kernel_->name, error.what()));
+    throw Error(fmt::format("plan \"{}\": {}, a Fourier transform: {}", plan_.name,
+                            text_of(*kernel_), error.what()));
   }
 }
 
