@@ -157,7 +157,8 @@ class Compiler {
     scheduled_.resize(fused_.groups.size());
     const DeviceOptions device_options{.target = device_.value_or(DeviceTarget{}),
                                        .strict = options_.strict,
-                                       .tf32 = options_.tf32};
+                                       .tf32 = options_.tf32,
+                                       .library_transform = options_.library_transform};
     parallel(fused_.groups.size(), options_.threads, [&](std::size_t i) {
       scheduled_[i] = device_ ? schedule_device(fused_.groups[i], device_options)
                               : schedule_host(fused_.groups[i], target_, options_.strict);

@@ -34,6 +34,8 @@ struct CompileOptions {
   /// "sm_90a": for a GPU of this kind, whose kernels are PTX; "": for the machine that this runs
   /// on.
   std::string gpu = {};
+  /// GPU: which Fourier transforms its library computes; null: none. Any thread may call it.
+  std::function<bool(const ir::Node& node)> library_transform = {};
   bool keep_assembly = false;
   bool keep_kernels = false;  ///< Compilation::loop_kernels
   bool generate_code = true;  ///< false: the plan's objects stay empty

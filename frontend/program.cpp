@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <optional>
 
 #include "compiler/compile.h"
 #include "compiler/dump.h"
@@ -13,6 +14,7 @@
 #include "roof.h"
 #include "runtime/executable.h"
 #include "trace.h"
+#include "transform_choice.h"
 
 namespace weft {
 
@@ -165,6 +167,15 @@ Executable Program::compile(const CompileOptions& options) const {
   const std::shared_ptr<detail::KernelCache> cache =
       options.cache ? detail::kernel_cache() : nullptr;
   compiler_settings.cache = cache.get();
+  std::optional<detail::TransformChoice> choice;
+  if (!device.gpu.empty() && options.transforms == CompileOptions::Transforms::library) {
+    compiler_settings.library_transform = [](const ir::Node&) { return true; };
+  } else if (!device.gpu.empty() && options.transforms == CompileOptions::Transforms::measured) {
+    choice.emplace(device, cache);
+    compiler_settings.library_transform = [&choice](const ir::Node& node) {
+      return choice->prefers_library(node);
+    };
+  }
   impl->compilation = compiler::compile(impl_->graph, compiler_settings);
   if (files != nullptr) files->compilation(impl->compilation);
   if (hook) hook(impl->compilation);

@@ -258,6 +258,14 @@ struct CompileOptions {
   std::optional<DType> autocast = std::nullopt;
   /// On a GPU, products of f32 round their operands to tf32 (10 bits of fraction) and sum in f32.
   bool tf32 = false;
+  /// On a GPU: whether weft's kernels or CUDA's library compute Fourier transforms that are no part
+  /// of a Toeplitz operator.
+  enum class Transforms : std::uint8_t {
+    measured,  ///< what is faster there, measured once for each shape
+    generated,
+    library
+  };
+  Transforms transforms = Transforms::measured;
   bool keep_assembly = false;  ///< for dump("assembly")
   bool cache = true;           ///< keep machine code, and use what was kept, unless WEFT_CACHE=off
   int threads = 0;             ///< for running; 0: WEFT_THREADS, or as many as cores

@@ -291,5 +291,35 @@ TEST_F(CudaProgram, DevicesByNumberAndKind) {
   }
 }
 
+/// Transforms by weft's kernels, by the library, and by whichever was measured to be faster.
+TEST_F(CudaProgram, FourierTransformsByEither) {
+  const auto run = [](const CompileOptions& options) {
+    State state;
+    set_seed(3);
+    const Program program = trace(
+        state,
+        [] {
+          const Tensor x = parameter("x", {3, 20, 6}, init::normal());
+          const Tensor spectrum = rfft(x * 0.5, 1, 24);
+          assign(weft::state("y", {3, 24, 6}), irfft(spectrum * spectrum, 1, 24) + 1.0);
+        },
+        "transforms");
+    program.compile(options).run();
+    return state.values("y");
+  };
+  const Values host = run({});
+  using Transforms = CompileOptions::Transforms;
+  for (const auto transforms :
+       {Transforms::generated, Transforms::library, Transforms::measured, Transforms::measured}) {
+    const int before = stand_in::calls("cufftExecR2C");
+    const Values found = run({.device = "cuda", .transforms = transforms});
+    // Two sums of 24 products of size 1.
+    EXPECT_LE(worst(found, host), tolerance(2 * 24, 1));
+    const int calls = stand_in::calls("cufftExecR2C") - before;
+    if (transforms == Transforms::measured) continue;
+    EXPECT_EQ(calls > 0, transforms == Transforms::library);
+  }
+}
+
 }  // namespace
 }  // namespace weft::test
