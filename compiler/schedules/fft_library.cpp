@@ -12,7 +12,6 @@ namespace {
 
 using loop::Ex;
 using loop::Scalar;
-using ops::Element;
 using plan::Transform;
 
 constexpr std::int64_t threads = 256;

@@ -27,7 +27,7 @@ namespace weft::runtime::cuda {
   X(ExecC2R)
 
 struct FourierLibrary {
-#define WEFT_CUFFT_MEMBER(name) decltype(&cufft##name) name = nullptr;
+#define WEFT_CUFFT_MEMBER(name) decltype(cufft##name)* name = nullptr;
   WEFT_CUFFT_FUNCTIONS(WEFT_CUFFT_MEMBER)
 #undef WEFT_CUFFT_MEMBER
 
