@@ -8,7 +8,6 @@
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <type_traits>
 
 #include "runtime/cuda/graph.h"
 #include "runtime/plan/transform.h"
@@ -28,7 +27,9 @@ namespace weft::runtime::cuda {
   X(ExecC2R)
 
 struct FourierLibrary {
-#define WEFT_CUFFT_MEMBER(name) std::add_pointer_t<decltype(cufft##name)> name = nullptr;
+#define WEFT_CUFFT_MEMBER(name)                  \
+  using name##Function = decltype(&cufft##name); \
+  name##Function name = nullptr;
   WEFT_CUFFT_FUNCTIONS(WEFT_CUFFT_MEMBER)
 #undef WEFT_CUFFT_MEMBER
 
