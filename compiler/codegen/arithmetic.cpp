@@ -302,6 +302,10 @@ Value* Arithmetic::shift(Binary op, bool is_signed, Value* a, Value* b) {
 }
 
 Value* Arithmetic::extremum(bool minimum, Scalar scalar, Value* a, Value* b) {
+  if (scalar == Scalar::f32 && features_.extremum) {
+    return builder_.CreateBinaryIntrinsic(
+        minimum ? llvm::Intrinsic::minimum : llvm::Intrinsic::maximum, a, b);
+  }
   if (loop::is_float(scalar)) {
     // The choice gives a where either is NaN; a NaN in b is put back. A constant is b: its test
     // folds away. (LLVM 19 merges |x| > 0 with a test of |x| for NaN into x > 0: that pair of

@@ -20,6 +20,7 @@ struct ArithmeticFeatures {
   bool fma = false;
   bool half = false;        ///< conversions between f16 and f32
   bool bfloat = false;      ///< the conversion of f32 to bf16
+  bool extremum = false;    ///< of f32: NaN where either is
   bool library = true;      ///< the C library's functions
   unsigned pair_lanes = 0;  ///< of the instruction for dot_pair; 0: it has none
 

@@ -196,7 +196,12 @@ GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::strin
 
   const Storage storage = lay_out(kernel, module);
   Emitter emitter(kernel, target, storage, module,
-                  {.fma = true, .half = true, .bfloat = true, .library = false, .pair_lanes = 0});
+                  {.fma = true,
+                   .half = true,
+                   .bfloat = true,
+                   .extremum = true,
+                   .library = false,
+                   .pair_lanes = 0});
   for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
     const loop::Phase& phase = kernel.phases[i];
     if (phase.transform) continue;

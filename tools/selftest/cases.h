@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "compiler/ir/graph.h"
+
 /// What `weft selftest` checks on a device. A case runs in a process that may have run others.
 namespace weft::selftest {
 
@@ -29,15 +31,19 @@ struct Case {
   std::function<std::vector<std::string>()> run;
 };
 
-/// All cases for a device, in the order in which trust grows: intrinsics, ops, random graphs,
-/// training runs.
+/// All cases for a device, in the order in which trust grows: intrinsics, ops, products of many
+/// tiles, random graphs, training runs.
 std::vector<Case> cases(const Target& target, const Selection& selection);
 
 // One function for each group, in the file of its name.
 void add_intrinsic_cases(std::vector<Case>& cases, const Target& target);
 void add_op_cases(std::vector<Case>& cases, const Target& target);
+void add_product_cases(std::vector<Case>& cases, const Target& target);
 void add_random_cases(std::vector<Case>& cases, const Target& target, const Selection& selection);
 void add_training_cases(std::vector<Case>& cases, const Target& target);
+
+/// Where a graph's results on the device are not within the bounds of rounding, a line each.
+std::vector<std::string> differences(const ir::Graph& graph, const Target& target);
 
 /// Runs one, exceptions being lines as well.
 std::vector<std::string> run_case(const Case& one);

@@ -42,6 +42,11 @@ std::vector<std::string> differences(const check::OpUses& uses, const Target& ta
 
 }  // namespace
 
+std::vector<std::string> differences(const ir::Graph& graph, const Target& target) {
+  const check::Interface interface = check::read_interface(graph, gibibytes);
+  return differences(graph, check::random_inputs(graph, interface, 0), target);
+}
+
 void add_op_cases(std::vector<Case>& cases, const Target& target) {
   for (const std::string& name : check::generated_ops()) {
     cases.push_back({"op/" + name, [name, target] {
@@ -56,11 +61,8 @@ void add_op_cases(std::vector<Case>& cases, const Target& target) {
 void add_random_cases(std::vector<Case>& cases, const Target& target, const Selection& selection) {
   for (std::int64_t i = 0; i < selection.seeds; ++i) {
     const std::uint64_t seed = selection.first_seed + static_cast<std::uint64_t>(i);
-    cases.push_back({fmt::format("random/{}", seed), [seed, target] {
-                       const ir::Graph graph = check::random_graph(seed);
-                       const check::Interface interface = check::read_interface(graph, gibibytes);
-                       return differences(graph, check::random_inputs(graph, interface, 0), target);
-                     }});
+    cases.push_back({fmt::format("random/{}", seed),
+                     [seed, target] { return differences(check::random_graph(seed), target); }});
   }
 }
 
