@@ -17,7 +17,6 @@ namespace {
 
 using ir::Node;
 using loop::Ex;
-using loop::Scalar;
 
 constexpr std::int64_t warp = 32;
 constexpr std::int64_t tile = 16;  ///< rows and columns of a fragment of the matrix
