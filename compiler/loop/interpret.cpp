@@ -86,6 +86,8 @@ std::vector<Report> interpret(const Kernel& kernel, std::span<const std::span<st
                               const InterpretOptions& options) {
   interpreter::Reports reports(kernel);
   interpreter::Memory memory(kernel, arguments, options, reports);
+  std::vector<Traffic> unused;
+  interpreter::TrafficCounter traffic(kernel, options.traffic ? *options.traffic : unused);
   for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
     if (options.only_phase.value_or(i) != i) continue;
     const Phase& phase = kernel.phases[i];
@@ -96,7 +98,14 @@ std::vector<Report> interpret(const Kernel& kernel, std::span<const std::span<st
     interpreter::Program program = interpreter::compile(phase, memory);
     reports.phase = i;
     memory.begin_phase(phase, program.written);
-    Machine machine{phase, program, memory, reports, options, std::mt19937_64(options.seed + i)};
+    traffic.phase = i;
+    Machine machine{phase,
+                    program,
+                    memory,
+                    reports,
+                    options,
+                    std::mt19937_64(options.seed + i),
+                    options.traffic ? &traffic : nullptr};
     std::deque<Warp> warps;
     const std::int64_t threads = std::max<std::int64_t>(phase.threads, 1);
     for (int warp = 0; warp * warp_lanes < threads; ++warp) warps.emplace_back(machine, warp);

@@ -15,6 +15,25 @@
 /// barriers and around accesses of memory that they share. Arithmetic is that of the language.
 namespace weft::loop {
 
+/// What the accesses of one buffer by one statement asked of memory, over all warps of a phase. A
+/// request is what a warp's lanes access at once: an element each, or a piece of up to 16 bytes in
+/// a vector loop.
+struct Traffic {
+  std::string kernel;
+  std::size_t phase = 0;
+  std::string statement;
+  std::string buffer;
+  Space space = Space::argument;
+  bool write = false;
+  std::int64_t requests = 0;
+  /// Global memory: sectors of 32 bytes that were touched. Shared memory: passes over its 32 banks;
+  /// a bank gives one word of 4 bytes a pass.
+  std::int64_t transactions = 0;
+  std::int64_t least = 0;  ///< transactions if the same bytes lay side by side
+};
+/// One line, with what a request takes.
+std::string print(const Traffic& traffic);
+
 struct InterpretOptions {
   /// Decides whose turn it is and when asynchronous copies land. 0: as late as they may.
   std::uint64_t seed = 0;
@@ -24,6 +43,8 @@ struct InterpretOptions {
   bool vector_alignment = true;
   /// Only this phase, on what those before it have left in the arguments.
   std::optional<std::size_t> only_phase = std::nullopt;
+  /// GPU: where not null, what each access asked of memory is added here.
+  std::vector<Traffic>* traffic = nullptr;
 };
 
 struct Report {

@@ -128,10 +128,90 @@ Task Warp::loop(Code& code, std::uint32_t mask) {
 }
 
 void Warp::begin_group(const Code& code) {
-  if (machine_.phase.threads == 0 || !machine_.options.vector_alignment) return;
+  const bool watched = machine_.options.vector_alignment || machine_.traffic != nullptr;
+  if (machine_.phase.threads == 0 || !watched) return;
   position_ = 0;
   for (int site = code.first_site; site < code.last_site; ++site) {
     sites_[static_cast<std::size_t>(site)].count.fill(0);
+    sites_[static_cast<std::size_t>(site)].positions.clear();
+  }
+}
+
+/// Of an access of each lane; inside of a group it waits for the group's end.
+void Warp::count_traffic(const Code& code, const Region& region, bool write, const Lanes& index,
+                         std::uint32_t mask, int site) {
+  if (machine_.traffic == nullptr || machine_.phase.threads == 0 || mask == 0) return;
+  const auto size = static_cast<std::int64_t>(size_of(region.buffer->dtype));
+  Site::Position here{mask, {}};
+  each_lane(mask, [&](int, std::size_t l) { here.offsets[l] = integer_of(index[l]) * size; });
+  if (site >= 0 && position_ >= 0) {
+    Site& group = sites_[static_cast<std::size_t>(site)];
+    group.statement = code.statement;
+    group.write = write;
+    group.positions.push_back(here);
+    return;
+  }
+  machine_.traffic->count(code.statement, region, write, here.offsets, mask,
+                          static_cast<int>(size));
+}
+
+/// Neighbours in all lanes are accesses of up to 16 bytes, one element for all of the group is one
+/// access, anything else an access for each position.
+void Warp::count_group(Site& site, const Region& region) {
+  if (site.positions.empty()) return;
+  const auto size = static_cast<std::int64_t>(size_of(region.buffer->dtype));
+  const Site::Position first = site.positions[0];
+  bool neighbours = true, same = true;
+  for (std::size_t i = 1; i < site.positions.size(); ++i) {
+    const Site::Position& position = site.positions[i];
+    if (position.mask != first.mask) neighbours = same = false;
+    each_lane(first.mask & position.mask, [&](int, std::size_t l) {
+      const std::int64_t distance = position.offsets[l] - first.offsets[l];
+      if (distance != static_cast<std::int64_t>(i) * size) neighbours = false;
+      if (distance != 0) same = false;
+    });
+  }
+  const auto count = [&](const Site::Position& position, std::int64_t bytes) {
+    machine_.traffic->count(site.statement, region, site.write, position.offsets, position.mask,
+                            static_cast<int>(bytes));
+  };
+  if (same) {
+    count(first, size);
+  } else if (neighbours) {
+    constexpr std::int64_t widest = 16;
+    const std::int64_t all = static_cast<std::int64_t>(site.positions.size()) * size;
+    for (std::int64_t done = 0; done < all; done += widest) {
+      Site::Position piece = first;
+      for (std::int64_t& offset : piece.offsets) offset += done;
+      count(piece, std::min(widest, all - done));
+    }
+  } else {
+    for (const Site::Position& position : site.positions) count(position, size);
+  }
+  site.positions.clear();
+}
+
+/// Of the addresses of an intrinsic that lanes use.
+void Warp::count_call(const Code& code, std::uint32_t mask) {
+  if (machine_.traffic == nullptr) return;
+  const Intrinsic& row = *code.statement->intrinsic;
+  const bool matrices = row.name.starts_with("load_matrix");
+  if (matrices && row.results.size() < 4) mask &= (1U << (8 * row.results.size())) - 1;
+  constexpr int widest = 16;
+  for (std::size_t i = 0; i < row.addresses.size(); ++i) {
+    const Intrinsic::Address& address = row.addresses[i];
+    if (address.bytes > widest) continue;
+    const Region& region = *code.regions[i];
+    const auto size = static_cast<std::int64_t>(size_of(region.buffer->dtype));
+    const Lanes& index = value_of(code, code.indices[i]);
+    // A copy that writes zeros reads nothing.
+    const bool reads = address.access == Intrinsic::Access::read;
+    const bool copy = row.meaning == meaning::copy_async;
+    const std::uint32_t lanes =
+        copy && reads ? where(value_of(code, code.operands[0]), mask) : mask;
+    std::array<std::int64_t, warp_lanes> offsets{};
+    each_lane(lanes, [&](int, std::size_t l) { offsets[l] = integer_of(index[l]) * size; });
+    machine_.traffic->count(code.statement, region, !reads, offsets, lanes, address.bytes);
   }
 }
 
@@ -151,6 +231,8 @@ void Warp::check_group(const Code& code, std::uint32_t mask) {
   const int width = code.statement->width;
   for (int site = code.first_site; site < code.last_site; ++site) {
     const Region& region = *machine_.program.sites[static_cast<std::size_t>(site)];
+    if (machine_.traffic) count_group(sites_[static_cast<std::size_t>(site)], region);
+    if (!machine_.options.vector_alignment) continue;
     const auto size = static_cast<std::int64_t>(size_of(region.buffer->dtype));
     const std::int64_t alignment = std::min<std::int64_t>(size * width, 16);
     const Site& here = sites_[static_cast<std::size_t>(site)];
@@ -170,6 +252,7 @@ void Warp::load(const Step& step, Code& code, std::uint32_t mask) {
   const std::uint32_t reads =
       step.arguments[1] >= 0 ? where(value_of(code, step.arguments[1]), mask) : mask;
   each_lane(mask & ~reads, [&](int, std::size_t l) { result[l] = 0; });
+  count_traffic(code, *step.region, false, index, reads, step.site);
   each_lane(reads, [&](int lane, std::size_t l) {
     const std::int64_t position = integer_of(index[l]);
     touch(step.site, lane, position);
@@ -268,6 +351,7 @@ void Warp::store(Code& code, std::uint32_t mask) {
   evaluate(code, mask, code.unguarded, code.steps.size());
   const Lanes& value = value_of(code, code.value);
   const Lanes& index = value_of(code, code.index);
+  count_traffic(code, *code.regions[0], true, index, mask, code.site);
   each_lane(mask, [&](int lane, std::size_t l) {
     const std::int64_t position = integer_of(index[l]);
     touch(code.site, lane, position);
@@ -428,6 +512,7 @@ void Warp::call(const Code& code, std::uint32_t mask) {
                          first_thread() + std::countr_zero(~mask),
                          "this lane does not take part in what whole warps do");
   }
+  count_call(code, mask);
   Call call(*this, code);
   call.active = mask;
   for (const int operand : code.operands) call.operands.push_back(value_of(code, operand));

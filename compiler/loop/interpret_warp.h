@@ -12,6 +12,7 @@
 
 #include "compiler/loop/interpret_code.h"
 #include "compiler/loop/interpret_memory.h"
+#include "compiler/loop/interpret_traffic.h"
 
 /// A warp that runs until its turn is over.
 namespace weft::loop::interpreter {
@@ -81,6 +82,7 @@ struct Machine {
   Reports& reports;
   const InterpretOptions& options;
   std::mt19937_64 random;
+  TrafficCounter* traffic = nullptr;
 };
 
 class Warp {
@@ -103,6 +105,14 @@ class Warp {
   struct Site {
     std::array<std::int64_t, warp_lanes> first;
     std::array<std::int8_t, warp_lanes> count;  ///< -1: not neighbours
+    /// For counting traffic: by position in the group, the accesses' lanes and offsets.
+    struct Position {
+      std::uint32_t mask;
+      std::array<std::int64_t, warp_lanes> offsets;
+    };
+    std::vector<Position> positions;
+    const Statement* statement = nullptr;
+    bool write = false;
   };
   /// Gives the turn back.
   struct Turn {
@@ -124,6 +134,10 @@ class Warp {
   void call(const Code& code, std::uint32_t mask);
   void tile_product(const Code& code, int lane);
   void touch(int site, int lane, std::int64_t index);
+  void count_traffic(const Code& code, const Region& region, bool write, const Lanes& index,
+                     std::uint32_t mask, int site);
+  void count_group(Site& site, const Region& region);
+  void count_call(const Code& code, std::uint32_t mask);
   void begin_group(const Code& code);
   void check_group(const Code& code, std::uint32_t mask);
   Access access(const Statement* statement, int lane) const;

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdlib>
+#include <iostream>
 #include <map>
 #include <stdexcept>
 #include <utility>
@@ -101,9 +103,13 @@ class Run {
                            std::byte{0xff});
     }
     for (std::vector<std::byte>& memory : further) arguments.emplace_back(memory);
-    for (const loop::Report& report : loop::interpret(*scheduled.kernel, arguments, options_)) {
+    loop::InterpretOptions options = options_;
+    std::vector<loop::Traffic> traffic;
+    if (std::getenv("WEFT_TRAFFIC") != nullptr) options.traffic = &traffic;
+    for (const loop::Report& report : loop::interpret(*scheduled.kernel, arguments, options)) {
       ADD_FAILURE() << loop::print(report);
     }
+    for (const loop::Traffic& one : traffic) std::cout << loop::print(one) << "\n";
   }
 
   const Values& inputs_;

@@ -16,7 +16,8 @@ compiler::ScheduledKernel on_device(const compiler::Group& group);
 
 /// States after one run of the graph's kernels by the interpreter, which is expected to report
 /// nothing. `graph` has states, kernels and state_write only. What kernels store and their
-/// workspace start as NaN.
+/// workspace start as NaN. With WEFT_TRAFFIC in the environment it prints what their accesses ask
+/// of memory.
 Values run_interpreted(const ir::Graph& graph, const Values& inputs, const Schedule& schedule,
                        const loop::InterpretOptions& options = {});
 
