@@ -54,13 +54,12 @@ Ex shuffled(loop::Builder& b, const loop::Intrinsic& of_float, const loop::Intri
   }
 }
 
-/// The value of the lane whose number differs in the bits of `mask`.
-Ex exchanged(loop::Builder& b, Ex value, int mask) {
+}  // namespace
+
+Ex exchange_lanes(loop::Builder& b, Ex value, int mask) {
   return shuffled(b, loop::intrinsic("shuffle_xor.f32"), loop::intrinsic("shuffle_xor.i32"), value,
                   b.arena().integer(Scalar::i32, mask));
 }
-
-}  // namespace
 
 Ex value_of_lane(loop::Builder& b, Ex value, Ex lane) {
   return b.let(shuffled(b, loop::intrinsic("shuffle_index.f32"),
@@ -71,7 +70,7 @@ Ex across_threads(loop::Builder& b, Combine combine, Ex value, Ex thread, std::i
   loop::Arena& a = b.arena();
   value = b.let(value);
   for (int distance = warp / 2; distance > 0; distance /= 2) {
-    value = b.let(combined(a, combine, value, exchanged(b, value, distance)));
+    value = b.let(combined(a, combine, value, exchange_lanes(b, value, distance)));
   }
   if (warps == 1) return value;
   const loop::Buffer* sums = b.kernel().shared("warps", storage_of(value->type), warps);

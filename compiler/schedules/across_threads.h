@@ -12,5 +12,7 @@ loop::Ex across_threads(loop::Builder& builder, loop::Combine combine, loop::Ex 
 
 /// On a GPU: the value of the lane of this number (i32) in the caller's warp, which is whole.
 loop::Ex value_of_lane(loop::Builder& builder, loop::Ex value, loop::Ex lane);
+/// The value of the lane of the warp whose number differs in the bits of `mask`; of any type.
+loop::Ex exchange_lanes(loop::Builder& builder, loop::Ex value, int mask);
 
 }  // namespace weft::compiler

@@ -56,26 +56,29 @@ class ReductionDevice {
  private:
   std::int64_t halves() const { return r_.complex ? 2 : 1; }
 
-  void for_results(Ex number, const std::function<void(Ex result)>& body) {
-    if (number->maximum < results_) {
+  void for_numbers(Ex number, std::int64_t count, const std::function<void(Ex number)>& body) {
+    if (number->maximum < count) {
       body(number);
       return;
     }
-    b_.condition(a_.less(number, a_.integer(results_)),
-                 [&] { body(b_.let_within(number, 0, results_ - 1)); });
+    b_.condition(a_.less(number, a_.integer(count)),
+                 [&] { body(b_.let_within(number, 0, count - 1)); });
   }
 
+  /// Parts of few results share a block.
   void sweep_by_thread() {
-    const Shape grid{parts_, divide_up(results_, threads)};
-    b_.phase(grid.elements(), threads, [&](Ex block, Ex thread) {
-      const std::vector<Ex> at = a_.delinearize(block, grid);
-      for_results(a_.add(a_.mul(at[1], a_.integer(threads)), thread), [&](Ex result) {
+    const Shape all{parts_, results_};
+    b_.phase(divide_up(all.elements(), threads), threads, [&](Ex block, Ex thread) {
+      const auto body = [&](Ex number) {
+        const std::vector<Ex> at = a_.delinearize(number, all);
+        const Ex part = b_.let(at[0]), result = b_.let(at[1]);
         const Reducer sum = declare(emitter_, *r_.node);
-        const Ex first = a_.mul(at[0], a_.integer(part_terms_));
+        const Ex first = a_.mul(part, a_.integer(part_terms_));
         b_.loop(extent(first, a_.integer(0), 1),
                 [&](Ex i) { add_term(sum, result, a_.add(first, i)); });
-        put(at[0], result, read(emitter_, sum));
-      });
+        put(part, result, read(emitter_, sum));
+      };
+      for_numbers(a_.add(a_.mul(block, a_.integer(threads)), thread), all.elements(), body);
     });
   }
 
@@ -97,18 +100,64 @@ class ReductionDevice {
     });
   }
 
+  Element of_part(Ex part, Ex result) {
+    return {a_.load(partial_, slot(part, result, 0)),
+            r_.complex ? a_.load(partial_, slot(part, result, 1)) : nullptr};
+  }
+
+  /// Each warp of a block takes every eighth part of the same 32 results, the first adds up what
+  /// they found. Few parts are a thread's.
   void add_parts() {
-    b_.phase(divide_up(results_, threads), threads, [&](Ex block, Ex thread) {
-      for_results(a_.add(a_.mul(block, a_.integer(threads)), thread), [&](Ex result) {
-        const Reducer sum = declare(emitter_, *r_.node);
-        b_.loop(a_.integer(parts_), [&](Ex part) {
-          accumulate(emitter_, sum,
-                     {a_.load(partial_, slot(part, result, 0)),
-                      r_.complex ? a_.load(partial_, slot(part, result, 1)) : nullptr});
+    constexpr std::int64_t warps = threads / warp;
+    if (parts_ <= warps) {
+      b_.phase(divide_up(results_, threads), threads, [&](Ex block, Ex thread) {
+        const Ex number = a_.add(a_.mul(block, a_.integer(threads)), thread);
+        for_numbers(number, results_, [&](Ex result) {
+          const Reducer sum = declare(emitter_, *r_.node);
+          b_.loop(a_.integer(parts_),
+                  [&](Ex part) { accumulate(emitter_, sum, of_part(part, result)); });
+          finish(result, read(emitter_, sum));
         });
-        finish_reduction(emitter_, r_, a_.delinearize(result, r_.kept_shape), read(emitter_, sum));
+      });
+      return;
+    }
+    b_.phase(divide_up(results_, warp), threads, [&](Ex block, Ex thread) {
+      std::vector<const loop::Buffer*> found;
+      for (std::int64_t h = 0; h < halves(); ++h) {
+        found.push_back(b_.kernel().shared("found", storage_of(r_.type), threads));
+      }
+      const Ex lane = b_.let(a_.floor_mod(thread, warp));
+      const Ex first = b_.let(a_.floor_div(thread, warp));
+      const Ex number = a_.add(a_.mul(block, a_.integer(warp)), lane);
+      for_numbers(number, results_, [&](Ex result) {
+        const Reducer sum = declare(emitter_, *r_.node);
+        const Ex count =
+            a_.floor_div(a_.add(a_.sub(a_.integer(parts_), first), a_.integer(warps - 1)), warps);
+        b_.loop(count, [&](Ex i) {
+          const Ex part = a_.add(a_.mul(i, a_.integer(warps)), first);
+          accumulate(emitter_, sum, of_part(b_.let_within(part, 0, parts_ - 1), result));
+        });
+        const Element own = read(emitter_, sum);
+        b_.store(found[0], thread, own.re);
+        if (r_.complex) b_.store(found[1], thread, own.im);
+      });
+      b_.barrier();
+      b_.condition(a_.less(thread, a_.integer(warp)), [&] {
+        for_numbers(number, results_, [&](Ex result) {
+          const Reducer sum = declare(emitter_, *r_.node);
+          for (std::int64_t w = 0; w < warps; ++w) {
+            const Ex at = a_.add(a_.integer(w * warp), lane);
+            accumulate(emitter_, sum,
+                       {a_.load(found[0], at), r_.complex ? a_.load(found[1], at) : nullptr});
+          }
+          finish(result, read(emitter_, sum));
+        });
       });
     });
+  }
+
+  void finish(Ex result, const Element& value) {
+    finish_reduction(emitter_, r_, a_.delinearize(result, r_.kept_shape), value);
   }
 
   /// Every `stride`-th term of a part from `start` on: how many.
@@ -134,7 +183,7 @@ class ReductionDevice {
 
   void put(Ex part, Ex result, const Element& value) {
     if (parts_ == 1) {
-      finish_reduction(emitter_, r_, a_.delinearize(result, r_.kept_shape), value);
+      finish(result, value);
       return;
     }
     b_.store(partial_, slot(part, result, 0), value.re);

@@ -27,10 +27,12 @@ constexpr std::int64_t rows_a_block = 8;
 constexpr std::int64_t vectors_a_thread = 4;
 /// The loop over a thread's vectors is unrolled up to here: kept values are registers then.
 constexpr std::int64_t most_unrolled = 8;
+/// Shared memory that is left to reductions.
+constexpr std::int64_t reductions_bytes = 4096;
 
 class RowDeviceKernel {
  public:
-  explicit RowDeviceKernel(GroupEmitter& emitter)
+  RowDeviceKernel(GroupEmitter& emitter, const DeviceOptions& options)
       : emitter_(emitter),
         a_(emitter.arena()),
         b_(emitter.builder()),
@@ -41,14 +43,11 @@ class RowDeviceKernel {
     warps_ = std::clamp<std::int64_t>(divide_up(rows_.columns, width_ * warp * vectors_a_thread), 1,
                                       most_warps);
     steps_ = divide_up(rows_.columns, width_ * warp * warps_);
+    most_shared_ = options.shared_bytes() - reductions_bytes;
   }
 
   void run() {
-    for (Value root : group_.roots) {
-      if (passes_.needed().count(root.node) == 0) continue;
-      kept_[root.node] =
-          b_.kernel().local("kept", storage_of(register_of(root.dtype())), steps_ * width_);
-    }
+    keep();
     if (warps_ > 1) {
       b_.phase(rows_.rows, warps_ * warp, [&](Ex block, Ex thread) { one_row(block, thread); });
       return;
@@ -68,6 +67,25 @@ class RowDeviceKernel {
   }
 
  private:
+  /// What later passes need: in registers, of long rows in shared memory if it fits. Beyond that it
+  /// is memory of the threads' own, which is cached like any other.
+  void keep() {
+    std::int64_t bytes = 0;
+    std::vector<Value> roots;
+    for (Value root : group_.roots) {
+      if (passes_.needed().count(root.node) == 0) continue;
+      roots.push_back(root);
+      bytes +=
+          rows_.columns * static_cast<std::int64_t>(size_of(storage_of(register_of(root.dtype()))));
+    }
+    shared_ = steps_ > most_unrolled && bytes <= most_shared_;
+    for (Value root : roots) {
+      const DType dtype = storage_of(register_of(root.dtype()));
+      kept_[root.node] = shared_ ? b_.kernel().shared("kept", dtype, rows_.columns)
+                                 : b_.kernel().local("kept", dtype, steps_ * width_);
+    }
+  }
+
   /// `body` for each column of this thread, a vector at a time; `slot`: the column's number among
   /// the thread's.
   void for_columns(Ex thread, const std::function<void(Ex column, Ex slot)>& body) {
@@ -109,7 +127,8 @@ class RowDeviceKernel {
         bind_row_values();
         for (const auto& [node, users] : passes_.needed()) {
           if (users.count(static_cast<int>(p)) == 0) continue;
-          emitter_.bind({const_cast<Node*>(node), 0}, {a_.load(kept_.at(node), slot), nullptr});
+          emitter_.bind({const_cast<Node*>(node), 0},
+                        {a_.load(kept_.at(node), shared_ ? column : slot), nullptr});
         }
         for (Value root : pass.whole) whole(root, row, column, slot);
         for (std::size_t i = 0; i < reducers.size(); ++i) {
@@ -144,7 +163,7 @@ class RowDeviceKernel {
     emitter_.bind(root, element);
     if (emitter_.is_output(root)) emitter_.store(root, passes_.position(a_, row, column), element);
     if (const auto found = kept_.find(root.node); found != kept_.end()) {
-      b_.store(found->second, slot, element.re);
+      b_.store(found->second, shared_ ? column : slot, element.re);
     }
   }
 
@@ -154,15 +173,19 @@ class RowDeviceKernel {
   const Group& group_;
   Rows rows_;
   RowPasses passes_;
-  std::int64_t width_ = 1;  ///< columns of a vector
-  std::int64_t warps_ = 1;  ///< of a row
-  std::int64_t steps_ = 1;  ///< vectors of a thread
+  std::int64_t width_ = 1;        ///< columns of a vector
+  std::int64_t warps_ = 1;        ///< of a row
+  std::int64_t steps_ = 1;        ///< vectors of a thread
+  std::int64_t most_shared_ = 0;  ///< bytes, for what is kept
+  bool shared_ = false;           ///< what is kept is in shared memory, by columns
   std::map<const Node*, const loop::Buffer*> kept_;
   std::map<const Node*, Element, RowPasses::ByNumber> row_values_;
 };
 
 }  // namespace
 
-void schedule_rows_device(GroupEmitter& emitter) { RowDeviceKernel(emitter).run(); }
+void schedule_rows_device(GroupEmitter& emitter, const DeviceOptions& options) {
+  RowDeviceKernel(emitter, options).run();
+}
 
 }  // namespace weft::compiler

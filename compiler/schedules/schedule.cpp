@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "compiler/schedules/expand_calls.h"
 #include "compiler/schedules/hoist.h"
 #include "runtime/plan/error.h"
 
@@ -74,7 +75,7 @@ ScheduledKernel schedule_device(const Group& group, const DeviceOptions& options
   GroupEmitter emitter(*result.kernel, group, options.strict);
   const ir::Node* anchor = group.anchor;
   if (group.rows) {
-    schedule_rows_device(emitter);
+    schedule_rows_device(emitter, options);
   } else if (anchor == nullptr) {
     schedule_elementwise_device(emitter);
   } else if (anchor->op->pattern == ir::Pattern::dot && !is_complex(anchor->results[0].dtype)) {
@@ -86,7 +87,12 @@ ScheduledKernel schedule_device(const Group& group, const DeviceOptions& options
     schedule_attention_device(emitter, options);
   } else if (anchor->is("attention_backward")) {
     schedule_attention_backward_device(emitter, options);
-  } else if (anchor->op->pattern == ir::Pattern::reduction && !anchor->is("argmax")) {
+  } else if (anchor->op->pattern == ir::Pattern::dot && group.anchors.size() == 1 &&
+             group.operand_sum == nullptr) {
+    schedule_dot_complex_device(emitter);
+  } else if (anchor->is("argmax")) {
+    schedule_argmax_device(emitter);
+  } else if (anchor->op->pattern == ir::Pattern::reduction) {
     schedule_reduction_device(emitter);
   } else if (anchor->op->pattern == ir::Pattern::scan) {
     schedule_cumulative_device(emitter);
@@ -94,11 +100,14 @@ ScheduledKernel schedule_device(const Group& group, const DeviceOptions& options
     schedule_fft_device(emitter, options);
   } else if (anchor->op->pattern == ir::Pattern::tno) {
     schedule_tno_device(emitter, options);
+  } else if (anchor->op->pattern == ir::Pattern::scatter) {
+    schedule_scatter_device(emitter);
   } else {
     throw Error(fmt::format("{}: there is no schedule of {} for a GPU yet",
                             anchor->location.text().empty() ? group.name : anchor->location.text(),
                             anchor->op->name));
   }
+  expand_library_calls(*result.kernel);
   hoist_invariants(*result.kernel);
   result.workspace_bytes = emitter.workspace_bytes();
   return result;

@@ -61,7 +61,7 @@ void schedule_scatter(GroupEmitter& emitter, const HostTarget& target);
 
 // On a GPU.
 void schedule_elementwise_device(GroupEmitter& emitter);
-void schedule_rows_device(GroupEmitter& emitter);
+void schedule_rows_device(GroupEmitter& emitter, const DeviceOptions& options);
 void schedule_dot_device(GroupEmitter& emitter, const DeviceOptions& options);
 void schedule_reduction_device(GroupEmitter& emitter);
 /// A Fourier transform by the GPU's library.
@@ -71,6 +71,9 @@ void schedule_attention_backward_device(GroupEmitter& emitter, const DeviceOptio
 void schedule_cumulative_device(GroupEmitter& emitter);
 void schedule_fft_device(GroupEmitter& emitter, const DeviceOptions& options);
 void schedule_tno_device(GroupEmitter& emitter, const DeviceOptions& options);
+void schedule_dot_complex_device(GroupEmitter& emitter);
+void schedule_argmax_device(GroupEmitter& emitter);
+void schedule_scatter_device(GroupEmitter& emitter);
 
 /// Elements that a block of a pointwise kernel should compute: enough to be worth a hand-over
 /// between threads, few enough to balance.
