@@ -13,6 +13,7 @@ Target find_target(const std::string& device) {
 
 std::vector<Case> cases(const Target& target, const Selection& selection) {
   std::vector<Case> all;
+  add_intrinsic_cases(all, target);
   add_op_cases(all, target);
   add_product_cases(all, target);
   add_random_cases(all, target, selection);
