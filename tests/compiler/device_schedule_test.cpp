@@ -156,24 +156,5 @@ TEST(DeviceSchedule, AWholeGraphIsAPlanForTheDevice) {
   EXPECT_TRUE(has(compilation.plan.objects[0].bytes, ".entry " + phase.symbol + "("));
 }
 
-TEST(DeviceSchedule, WhatIsNotThereSaysSo) {
-  CompileOptions options;
-  options.gpu = "sm_80";
-  const ir::Graph graph = test::parse(R"(graph @g {
-  %x = state {name = "x", dtype = f32, shape = [4, 8]} : f32[4, 8] @ "model.cpp":1
-  %i = constant {dtype = i32, shape = [2], value = 1} : i32[2] @ "model.cpp":1
-  %u = slice %x {start = [0, 0], limit = [2, 8], stride = [1, 1]} : f32[2, 8] @ "model.cpp":1
-  %y = scatter_add %x, %i, %u {axis = 0} : f32[4, 8] @ "model.cpp":2
-  state_write %y {name = "y"}
-})");
-  try {
-    compile(graph, options);
-    FAIL() << "it compiled";
-  } catch (const Error& error) {
-    EXPECT_TRUE(has(error.what(), "model.cpp:2")) << error.what();
-    EXPECT_TRUE(has(error.what(), "scatter_add")) << error.what();
-  }
-}
-
 }  // namespace
 }  // namespace weft::compiler

@@ -273,7 +273,7 @@ void add_product(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
 }
 
 /// Products of four warps from shared memory: two steps of 16, the first on given sums or on none.
-/// The tiles are full of numbers, wherever the row's layout looks for them.
+/// The tiles are full of numbers, wherever the row's layout looks for them; A may be in registers.
 void add_group_product(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
   constexpr std::int64_t group = 128, row_words = 32, side = 64, steps = 32;
   const std::string name(row.name);
@@ -281,6 +281,7 @@ void add_group_product(std::vector<IntrinsicCase>& cases, const Intrinsic& row) 
   const bool f16 = name.find(".f16.") != std::string::npos;
   const std::string_view layout = std::string_view(name).substr(name.size() - 2);
   // The next 16 steps of the contracted axis: 32 bytes on in each row, or 16 rows on.
+  const bool registers = name.starts_with("group_product_registers.");
   const std::int64_t a_step = layout[0] == 'k' ? 8 : 16 * row_words;
   const std::int64_t b_step = layout[1] == 'k' ? 8 : 16 * row_words;
   const auto values = [&](Operands& random, std::int64_t words) {
@@ -314,7 +315,11 @@ void add_group_product(std::vector<IntrinsicCase>& cases, const Intrinsic& row) 
     std::vector<std::uint32_t> before =
         random.between(-1, 1, static_cast<std::size_t>(sums * group));
     for (std::uint32_t& word : before) word &= kept_bits | 0x7fffU;
+    constexpr std::int64_t fragment = 4;
+    std::vector<std::uint32_t> fragments = values(random, 2 * fragment * group);
+    for (std::uint32_t& word : fragments) word &= kept_bits;
     const Buffer* in = one.input(DType::f32, bytes_of(before));
+    const Buffer* in_registers = one.words(fragments);
     const Buffer* out = one.output(DType::f32, sums * group);
     one.phase(
         group,
@@ -476,7 +481,9 @@ void add_row(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
   // With their commits and waits.
   if (name.starts_with("copy_async.")) return add_copies(cases, row);
   if (name == "copy_commit" || name == "copy_wait") return;
-  if (name.starts_with("group_product.")) return add_group_product(cases, row);
+  if (name.starts_with("group_product.") || name.starts_with("group_product_registers.")) {
+    return add_group_product(cases, row);
+  }
   if (name.starts_with("group_product_") || name == "fence_async_shared") return;
   if (row.whole_warp) return add_warp_rows(cases, row);
   for (const Approximation& approximation : approximations) {
