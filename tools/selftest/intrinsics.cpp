@@ -341,10 +341,18 @@ void add_group_product(std::vector<IntrinsicCase>& cases, const Intrinsic& row) 
           b.call(loop::intrinsic("group_product_fence"), {});
           for (std::int64_t step = 0; step < 2; ++step) {
             std::vector<Ex> operands = {a.boolean(accumulate || step > 0)};
+            std::vector<loop::Address> addresses = {{tiles[1].to, a.integer(step * b_step)}};
+            if (registers) {
+              for (std::int64_t i = 0; i < fragment; ++i) {
+                const Ex at =
+                    a.add(a.mul(thread, a.integer(2 * fragment)), a.integer(step * fragment + i));
+                operands.push_back(b.let(a.load(in_registers, at)));
+              }
+            } else {
+              addresses.insert(addresses.begin(), {tiles[0].to, a.integer(step * a_step)});
+            }
             operands.insert(operands.end(), values_now.begin(), values_now.end());
-            values_now = b.call(
-                row, operands,
-                {{tiles[0].to, a.integer(step * a_step)}, {tiles[1].to, a.integer(step * b_step)}});
+            values_now = b.call(row, operands, addresses);
           }
           b.call(loop::intrinsic("group_product_commit"), {});
           std::vector<Ex> operands = {a.integer(Scalar::i32, 0)};
