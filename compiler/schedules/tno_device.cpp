@@ -107,8 +107,9 @@ class TnoDevice {
       tile.through(
           sweeps_.load(at, g, g_base),
           [&](const Butterfly& own, Values& values) {
-            // Some loads at a time, before the stores that they might otherwise wait for.
-            constexpr std::size_t together = 8;
+            // Some loads at a time, before the stores that they might otherwise wait for, and no
+            // more of them than there are registers for.
+            const std::size_t together = chunk > 1 ? 4 : 8;
             for (std::size_t first = 0; first < values.size(); first += together) {
               const std::size_t end = std::min(first + together, values.size());
               std::vector<ComplexEx> products;

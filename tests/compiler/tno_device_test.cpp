@@ -164,6 +164,7 @@ TEST(TnoDevicePtx, NothingIsSpilled) {
   expect_no_spills("tno", 4096, 512, DType::f32);
   expect_no_spills("tno", 16384, 64, DType::bf16);
   expect_no_spills("tno_gradients", 2048, 512, DType::f32);
+  expect_no_spills("tno_gradients", 4096, 512, DType::f32);
   expect_no_spills("tno_gradients", 16384, 64, DType::bf16);
 }
 
