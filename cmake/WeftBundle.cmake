@@ -10,7 +10,7 @@ foreach(part IN LISTS parts)
 endforeach()
 target_link_libraries(weft_shared PRIVATE -Wl,--no-whole-archive)
 add_dependencies(weft_shared ${parts})
-llvm_map_components_to_libnames(components orcjit native nvptx passes)
+llvm_map_components_to_libnames(components orcjit native NVPTXCodeGen NVPTXDesc NVPTXInfo passes)
 target_link_libraries(weft_shared PRIVATE ${components} fmt::fmt Threads::Threads ${CMAKE_DL_LIBS})
 # LLVM was built with Z3, which nothing here calls.
 target_link_options(weft_shared PRIVATE -Wl,--as-needed -Wl,--gc-sections

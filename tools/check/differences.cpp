@@ -54,7 +54,9 @@ Comparison differences(const ir::Graph& graph, const Interface& interface, const
   } catch (const std::exception& error) {
     comparison.mismatches.push_back(std::string("error: ") + error.what());
   }
-  for (std::string& line : comparison.mismatches) line = mode.text() + ": " + line;
+  for (std::string& line : comparison.mismatches) {
+    line = fmt::format("{}: {}", mode.text(), line);
+  }
   return comparison;
 }
 
