@@ -37,7 +37,9 @@ function(weft_program target)
     target_link_libraries(${target} PRIVATE weft_shared weft_options fmt::fmt)
     target_include_directories(${target} PRIVATE
       $<TARGET_PROPERTY:weft,INTERFACE_INCLUDE_DIRECTORIES>)
+    # Of the kind that holds for what the libraries beside it need as well.
     set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
+    target_link_options(${target} PRIVATE -Wl,--disable-new-dtags)
   else()
     target_link_libraries(${target} PRIVATE weft ${ARGN})
   endif()
