@@ -155,6 +155,13 @@ bool RegionFuser::in_row(const Node& reader, const Read& read, const Rows& rows)
          read.at.kind == Position::Kind::row && read.at.columns == rows.columns;
 }
 
+bool RegionFuser::runs_over_rows(const Vertex& v) {
+  if (!v.rows) return false;
+  return v.anchors.size() > 1 || std::any_of(v.roots.begin(), v.roots.end(), [&](const Node* root) {
+           return root->results[0].elements() != v.rows.rows;
+         });
+}
+
 std::string RegionFuser::obstacle(int producer, int consumer) {
   const Vertex& p = vertex(producer);
   const Vertex& c = vertex(consumer);
@@ -168,6 +175,8 @@ std::string RegionFuser::obstacle(int producer, int consumer) {
                                 : "the anchor's operand is stored for other readers";
     }
     if (p.elements != c.elements) return "they run over different numbers of elements";
+    // common_rows() refused a complex value, which a kernel of rows does not keep.
+    if (runs_over_rows(p) || runs_over_rows(c)) return "complex values are not part of rows";
   }
   for (const Node* anchor : p.anchors) {
     if (anchor->results.size() == 1) continue;

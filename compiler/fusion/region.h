@@ -96,6 +96,8 @@ class RegionFuser {
   std::size_t input_count(const Vertex& a, const Vertex& b) const;
   /// The rows that both may run over, or none.
   static Rows common_rows(const Vertex& p, const Vertex& c);
+  /// Whether it is to be scheduled by rows: its anchors alone would be a reduction.
+  static bool runs_over_rows(const Vertex& v);
   /// Whether the reader finds what it reads in its own row.
   static bool in_row(const Node& reader, const Read& read, const Rows& rows);
   /// Why `consumer` cannot be computed in `producer`'s kernel, or "".

@@ -247,5 +247,27 @@ TEST(Fuse, UpdatesOfSeveralStatesShareOneKernel) {
   EXPECT_EQ(fused.groups[0].outputs.size(), 2U);
 }
 
+TEST(Fuse, ComplexValuesAreNoPartOfRows) {
+  const ir::Graph graph = test::parse(R"(graph @g {
+  %x = state {name = "x", dtype = f32, shape = [4, 64]} : f32[4, 64]
+  %y = exp %x : f32[4, 64]
+  %s = sum %y {axes = [1], keep = false} : f32[4]
+  %c = complex %y, %x : c64[4, 64]
+  state_write %y {name = "y"}
+  state_write %s {name = "s"}
+  state_write %c {name = "c"}
+})");
+  const FusedGraph fused = fuse(graph);
+  ASSERT_EQ(kinds(fused), (Kinds{"reduce_elw", "elw"}));
+  EXPECT_TRUE(refused(fused, "complex values"));
+  const test::Values inputs = {{"x", test::random_values(256, 1)}};
+  const test::Values found = test::run_compiled(graph, inputs);
+  const test::Values wanted = test::run_reference(graph, inputs);
+  // Values of size 1, and sums of 64 of them.
+  for (const char* name : {"y", "s", "c"}) {
+    EXPECT_LE(test::relative_error(found.at(name), wanted.at(name)), 64 * 0x1p-23) << name;
+  }
+}
+
 }  // namespace
 }  // namespace weft::compiler
