@@ -25,7 +25,7 @@ inline std::string render(const std::string& dot_path, double seconds = 6) {
   int edges = 0;
   while (std::getline(file, line)) edges += line.find(" -> ") != std::string::npos ? 1 : 0;
   if (edges > 1500) return {};
-  const std::string svg_path = std::filesystem::path(dot_path).replace_extension(".svg").string();
+  std::string svg_path = std::filesystem::path(dot_path).replace_extension(".svg").string();
   // Straight lines and few rounds of the layout: curves around the boxes take ten times as long.
   std::vector<std::string> arguments{
       "dot",           "-Tsvg", "-Gsplines=line", "-Gnslimit=0.5", "-Gnslimit1=0.5",

@@ -356,10 +356,10 @@ Header parse_header(std::string_view file, std::span<const char> text, std::uint
     header.tensors.push_back(checker.check(entry, pairs.contains(entry.name)));
   }
 
-  std::stable_sort(header.tensors.begin(), header.tensors.end(),
-                   [](const StoredTensor& a, const StoredTensor& b) {
-                     return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
-                   });
+  std::sort(header.tensors.begin(), header.tensors.end(),
+            [](const StoredTensor& a, const StoredTensor& b) {
+              return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+            });
   std::uint64_t covered = 0;
   const StoredTensor* previous = nullptr;
   for (const StoredTensor& tensor : header.tensors) {

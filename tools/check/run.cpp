@@ -95,11 +95,11 @@ State bind_inputs(runtime::Executable& executable, const Interface& interface,
   }
   executable.bind(state);
   // A feeder that nothing depends on is not in the plan.
-  for (const auto& [name, type] : executable.plan().feeders) {
-    executable.set_feeder(
-        name, [&inputs, name = name, type = type](std::int64_t iteration, std::span<std::byte> to) {
-          to_bytes(inputs.feed(name, type, iteration), to);
-        });
+  for (const plan::Feeder& feeder : executable.plan().feeders) {
+    executable.set_feeder(feeder.name,
+                          [&inputs, feeder](std::int64_t iteration, std::span<std::byte> to) {
+                            to_bytes(inputs.feed(feeder.name, feeder.type, iteration), to);
+                          });
   }
   return state;
 }

@@ -610,8 +610,9 @@ void add_operations(std::vector<IntrinsicCase>& cases) {
                                  {Scalar::i32, Scalar::f32},
                                  {Scalar::f64, Scalar::i64},
                                  {Scalar::i64, Scalar::f64}}) {
-    add_operation(cases, fmt::format("bits.{}_{}", loop::name(from), loop::name(to)), from, 1,
-                  [to = to](loop::Arena& a, std::span<const Ex> x) { return a.bits(x[0], to); });
+    add_operation(
+        cases, fmt::format("bits.{}_{}", loop::name(from), loop::name(to)), from, 1,
+        [type = to](loop::Arena& a, std::span<const Ex> x) { return a.bits(x[0], type); });
   }
 }
 
