@@ -38,9 +38,7 @@ def read_safetensors(path, device="cpu"):
         if name == "__metadata__":
             continue
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
-        flat = torch.frombuffer(
-            bytearray(content[begin:end]), dtype=dtypes[entry["dtype"]], device="cpu"
-        )
+        flat = torch.frombuffer(bytearray(content[begin:end]), dtype=dtypes[entry["dtype"]])
         tensors[name] = flat.reshape(entry["shape"]).to(device)
     return tensors
 
