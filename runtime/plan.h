@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/plan/tensor_map.h"
 #include "runtime/plan/transform.h"
 #include "runtime/plan/type.h"
 
@@ -19,7 +20,8 @@ struct CodeObject {
 /// Signature of a phase's function in the code:
 ///   void(void* const* arguments, void* scratch, int64_t begin, int64_t end)
 /// which runs blocks [begin, end). `scratch` is private to the calling worker, 64-byte aligned.
-/// On a GPU it is a kernel whose parameters are device pointers, one for each argument.
+/// On a GPU it is a kernel whose parameters are device pointers, one for each argument, and then
+/// the kernel's tensor maps: 128 bytes each, by value, 64-byte aligned.
 struct Phase {
   std::string symbol;
   std::int64_t grid = 1;
@@ -35,6 +37,7 @@ struct Kernel {
   std::string location = {};  ///< the user's line, "model.cpp:12", or ""
   std::uint32_t object = 0;
   std::vector<Phase> phases;
+  std::vector<TensorMap> tensor_maps = {};  ///< on a GPU: parameters of all of its functions
   std::int64_t scratch_bytes = 0;
   // For dumps and profiles: an execution moves and computes this much.
   std::int64_t bytes_read = 0;
