@@ -122,6 +122,7 @@ class Compiler {
     out_.refusals = report_refusals(fused_, options_.fuse);
     out_.sibling_refusals = report_sibling_refusals(fused_);
     out_.fused = print_fused(fused_, graph_.name);
+    out_.states = state_names(graph_);
     timed("schedule", [&] { schedule(); });
     timed("plan_memory", [&] { plan(); });
     timed("codegen", [&] { generate(); });

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -110,8 +111,10 @@ struct Compilation {
   std::vector<PassTime> passes;
   std::int64_t distinct_kernels = 0;  ///< equal ones, of different layers say, share their code
   std::int64_t cached_kernels = 0;    ///< distinct ones whose code was in the cache
-  std::string simplified;             ///< text of the graph before fusion
-  std::string fused;                  ///< text of the graph after fusion, kernels as nested blocks
+  /// Names in the State of values that are read from it: "%17" is "hidden.weight".
+  std::map<std::string, std::string> states;
+  std::string simplified;  ///< text of the graph before fusion
+  std::string fused;       ///< text of the graph after fusion, kernels as nested blocks
 };
 
 /// Graph to plan. Throws Error.

@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -13,6 +11,8 @@
 #include <variant>
 #include <vector>
 
+#include "compiler/dump_dot.h"
+#include "compiler/dump_units.h"
 #include "compiler/explain.h"
 #include "compiler/ir/text.h"
 #include "ops/op.h"
@@ -22,148 +22,6 @@ namespace weft::compiler {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// "1.50 MiB", "3.2 M": three digits and a binary or decimal unit.
-std::string bytes_text(std::int64_t bytes) {
-  constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
-  std::size_t unit = 0;
-  for (; value >= 1024 && unit + 1 < units.size(); ++unit) value /= 1024;
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.2f} {}", value, units[unit]);
-}
-
-std::string count_text(std::int64_t count) {
-  constexpr std::array units = {"", " k", " M", " G", " T"};
-  auto value = static_cast<double>(count);
-  std::size_t unit = 0;
-  for (; value >= 1000 && unit + 1 < units.size(); ++unit) value /= 1000;
-  return unit == 0 ? fmt::format("{}", count) : fmt::format("{:.2f}{}", value, units[unit]);
-}
-
-/// A string of the dot language; \l after each line aligns it left.
-std::string dot_string(std::string_view text, bool left = false) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (c == '\n') {
-      quoted += left ? "\\l" : "\\n";
-    } else if (static_cast<unsigned char>(c) >= 0x20) {
-      quoted += c;
-    }
-  }
-  return quoted += '"';
-}
-
-/// One colour a family, dark text readable on all of them.
-std::string_view colour(ir::Pattern pattern) {
-  switch (pattern) {
-    case ir::Pattern::elementwise:
-    case ir::Pattern::random:
-      return "#e8f0fe";
-    case ir::Pattern::movement:
-      return "#f1f3f4";
-    case ir::Pattern::reduction:
-    case ir::Pattern::scan:
-    case ir::Pattern::scatter:
-      return "#fef7e0";
-    case ir::Pattern::dot:
-    case ir::Pattern::attention:
-    case ir::Pattern::tree:
-      return "#fce8e6";
-    case ir::Pattern::fft:
-    case ir::Pattern::tno:
-      return "#f3e8fd";
-    case ir::Pattern::composite:
-      return "#e4f7fb";
-    case ir::Pattern::transfer:
-    case ir::Pattern::control:
-      return "#e6f4ea";
-  }
-  return "#ffffff";
-}
-
-/// Long attributes (constants' data) would fill the picture.
-constexpr std::size_t longest_label = 48;
-
-std::string attribute_text(const ir::AttributeValue& value) {
-  return std::visit(
-      [](const auto& item) -> std::string {
-        using T = std::decay_t<decltype(item)>;
-        if constexpr (std::is_same_v<T, DType>) {
-          return std::string(name(item));
-        } else if constexpr (std::is_same_v<T, std::string>) {
-          return ir::quote(item);
-        } else if constexpr (std::is_same_v<T, bool>) {
-          return item ? "true" : "false";
-        } else if constexpr (std::is_same_v<T, double>) {
-          return ir::real_text(item);
-        } else if constexpr (std::is_same_v<T, std::int64_t>) {
-          return fmt::format("{}", item);
-        } else {
-          std::string text = "[";
-          for (std::size_t i = 0; i < item.size() && text.size() <= longest_label; ++i) {
-            text += fmt::format("{}{}", i ? ", " : "", item[i]);
-          }
-          return text + ']';
-        }
-      },
-      value);
-}
-
-class GraphDot {
- public:
-  explicit GraphDot(const ir::Graph& graph) : names_(graph) {
-    put("digraph {} {{\n  node [shape=box, style=filled, fontname=\"monospace\", fontsize=10];\n",
-        dot_string(graph.name));
-    region(graph.body(), 1);
-    put("{}}}\n", edges_);
-  }
-  std::string take() { return std::move(text_); }
-
- private:
-  template <typename... Arguments>
-  void put(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
-    fmt::format_to(std::back_inserter(text_), format, std::forward<Arguments>(arguments)...);
-  }
-
-  void node(const ir::Node& node, int indent) {
-    std::string label = fmt::format("{} = {}", names_(node), node.op->name);
-    for (const auto& [key, value] : node.attributes.entries()) {
-      std::string text = attribute_text(value);
-      if (text.size() > longest_label) text = text.substr(0, longest_label) + "...";
-      label += fmt::format("\n{} = {}", key, text);
-    }
-    for (const Type& type : node.results) label += '\n' + type.text();
-    put("{:{}}n{} [label={}, fillcolor=\"{}\"];\n", "", 2 * indent, node.id, dot_string(label),
-        colour(node.op->pattern));
-  }
-
-  void edge(ir::Value from, std::uint32_t to, std::string_view style) {
-    edges_ += fmt::format("  n{} -> n{}{};\n", from.node->id, to, style);
-  }
-
-  void region(const ir::Region& region, int indent) {
-    for (const ir::Node* argument : region.arguments) node(*argument, indent);
-    for (const ir::Node* child : region.nodes) {
-      node(*child, indent);
-      for (const ir::Value operand : child->operands) edge(operand, child->id, "");
-      for (const ir::Region* body : child->regions) {
-        put("{:{}}subgraph cluster_{} {{\n{:{}}label={};\n", "", 2 * indent, clusters_++, "",
-            2 * indent + 2, dot_string(fmt::format("{} {}", child->op->name, names_(*child))));
-        this->region(*body, indent + 1);
-        put("{:{}}}}\n", "", 2 * indent);
-        for (const ir::Value yielded : body->yields) edge(yielded, child->id, " [style=dashed]");
-      }
-    }
-  }
-
-  ir::Names names_;
-  std::string text_;
-  std::string edges_;
-  int clusters_ = 0;
-};
 
 Json region_json(const ir::Region& region, const ir::Names& names);
 
@@ -288,7 +146,12 @@ std::string kernels_text(const Compilation& compilation) {
   for (const KernelReport& kernel : compilation.kernels) {
     text += fmt::format("kernel @{}\n", kernel.name);
     put("anchor", kernel.anchor);
-    put("reads", joined(kernel.inputs));
+    std::vector<std::string> inputs;
+    for (const std::string& input : kernel.inputs) {
+      const auto state = compilation.states.find(input);
+      inputs.push_back(state == compilation.states.end() ? input : input + ' ' + state->second);
+    }
+    put("reads", joined(inputs));
     put("writes", joined(kernel.outputs));
     for (const std::string& line : kernel.lines) text += "    " + line + '\n';
     put("cost",
@@ -308,43 +171,6 @@ std::string kernels_text(const Compilation& compilation) {
                      bytes_text(compilation.plan.live_bytes));
 }
 
-std::string kernels_dot(const Compilation& compilation) {
-  std::string text = fmt::format(
-      "digraph {} {{\n  node [shape=box, style=filled, fillcolor=\"#e8f0fe\", "
-      "fontname=\"monospace\", fontsize=10];\n",
-      dot_string(compilation.plan.name));
-  std::map<std::string, std::size_t> producers;
-  for (std::size_t i = 0; i < compilation.kernels.size(); ++i) {
-    const KernelReport& kernel = compilation.kernels[i];
-    for (const std::string& output : kernel.outputs) producers[output] = i;
-    std::string label = kernel.name + '\n';
-    for (const std::string& line : kernel.lines) label += line + '\n';
-    label += fmt::format("{} read, {} written, {} operations\n", bytes_text(kernel.bytes_read),
-                         bytes_text(kernel.bytes_written), count_text(kernel.operations));
-    text += fmt::format("  k{} [label={}];\n", i, dot_string(label, true));
-  }
-  // What no kernel makes comes from the state, a feeder, a constant or a loop. Numbered, as dot
-  // keeps names that start with % to itself.
-  std::map<std::string, std::size_t> sources;
-  std::string edges;
-  for (std::size_t i = 0; i < compilation.kernels.size(); ++i) {
-    for (const std::string& input : compilation.kernels[i].inputs) {
-      const auto producer = producers.find(input);
-      if (producer == producers.end()) {
-        const std::size_t number = sources.emplace(input, sources.size()).first->second;
-        edges += fmt::format("  s{} -> k{};\n", number, i);
-      } else if (producer->second != i) {
-        edges += fmt::format("  k{} -> k{} [label={}];\n", producer->second, i, dot_string(input));
-      }
-    }
-  }
-  for (const auto& [name, number] : sources) {
-    text += fmt::format("  s{} [label={}, shape=ellipse, fillcolor=\"#e6f4ea\"];\n", number,
-                        dot_string(name));
-  }
-  return text + edges + "}\n";
-}
-
 Json node_json(const NodeReport& node) {
   return {{"name", node.name}, {"op", node.op}, {"at", node.location}};
 }
@@ -355,6 +181,7 @@ std::string kernels_json(const Compilation& compilation) {
                   {"target", compilation.plan.target},
                   {"arena_bytes", compilation.plan.arena_bytes},
                   {"live_bytes", compilation.plan.live_bytes}};
+  json["states"] = compilation.states;
   json["kernels"] = Json::array();
   for (const KernelReport& kernel : compilation.kernels) {
     json["kernels"].push_back({{"name", kernel.name},
@@ -438,7 +265,7 @@ std::string dump(const ir::Graph& graph, DumpFormat format) {
     case DumpFormat::text:
       return ir::print(graph);
     case DumpFormat::dot:
-      return GraphDot(graph).take();
+      return graph_dot(graph);
     case DumpFormat::json:
       return graph_json(graph);
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -318,6 +319,21 @@ std::vector<SiblingRefusal> report_sibling_refusals(const FusedGraph& fused) {
                    first->second->name, second->second->name, entry.reason});
   }
   return all;
+}
+
+std::map<std::string, std::string> state_names(const ir::Graph& graph) {
+  std::map<std::string, std::string> names;
+  const std::function<void(const ir::Region&)> collect = [&](const ir::Region& region) {
+    for (const Node* node : region.nodes) {
+      if (node->is("state")) names[node_name(*node)] = node->attributes.text("name");
+      if (node->is("state_carry")) {
+        names[value_name(node->operands[0])] = node->attributes.text("name");
+      }
+      for (const ir::Region* body : node->regions) collect(*body);
+    }
+  };
+  collect(graph.body());
+  return names;
 }
 
 KernelReport report(const Group& group) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,8 @@ namespace weft::compiler {
 
 /// "%x", or "%5" where the node has no name of its own.
 std::string node_name(const ir::Node& node);
+/// What the State calls the values that are read from it, at the top and carried by loops.
+std::map<std::string, std::string> state_names(const ir::Graph& graph);
 
 /// Lines of a kernel's dump: each computed node with the access expressions that movement became,
 /// and the bytes and operations of one execution.

@@ -316,7 +316,19 @@ TEST(Executable, DumpsAndStatistics) {
   }
   EXPECT_NO_THROW(executable.dump("refusals"));
   EXPECT_NE(executable.dump("traced").find("dot"), std::string::npos);
-  EXPECT_EQ(executable.dump("kernels", Format::dot).find("digraph"), 0U);
+  const std::string picture = executable.dump("kernels", Format::dot);
+  EXPECT_EQ(picture.find("digraph"), 0U);
+  // A box a launch; parameters are named in the boxes of the kernels that read them.
+  std::size_t boxes = 0;
+  for (std::size_t at = picture.find("[label=\""); at != std::string::npos;
+       at = picture.find("[label=\"", at + 1)) {
+    const std::size_t line = picture.rfind('\n', at);
+    boxes += picture.substr(line, at - line).find("->") == std::string::npos ? 1 : 0;
+  }
+  EXPECT_EQ(static_cast<std::int64_t>(boxes), executable.statistics().launches_per_step);
+  for (const char* name : {" w\\l", " b\\l", " v\\l"}) {
+    EXPECT_NE(picture.find(name), std::string::npos) << name;
+  }
   EXPECT_NE(executable.dump("kernels", Format::json).find("\"kernels\""), std::string::npos);
   EXPECT_NE(executable.dump("simplified", Format::json).find("\"graph\""), std::string::npos);
   EXPECT_THROW(executable.dump("none"), Error);
