@@ -76,14 +76,6 @@ class ArgmaxDevice {
     loop::Accumulator* index;
   };
 
-  /// Whether x comes before y as a maximum: NaN counts as largest.
-  Ex larger(Ex x, Ex y) {
-    const Ex greater = a_.less(y, x);
-    if (!loop::is_float(r_.type)) return greater;
-    const Ex only_x = a_.logical_and(a_.binary(Binary::not_equal, x, x), a_.equal(y, y));
-    return a_.binary(Binary::bitwise_or, greater, only_x);
-  }
-
   Ex value_at(Ex result, Ex term) {
     emitter_.reset();
     const std::vector<Ex> kept = a_.delinearize(result, r_.kept_shape);
@@ -99,7 +91,7 @@ class ArgmaxDevice {
   /// Elements come in ascending order of their indices, so of equals the first stays.
   void consider(const Best& best, const Candidate& next) {
     const Ex old = b_.read(best.value);
-    const Ex better = b_.let(larger(next.value, old));
+    const Ex better = b_.let(larger(a_, next.value, old));
     b_.assign(best.value, a_.select(better, next.value, old));
     b_.assign(best.index, a_.select(better, next.index, b_.read(best.index)));
   }
@@ -107,9 +99,9 @@ class ArgmaxDevice {
   /// The candidate of two that is the maximum, in whichever order they are.
   Candidate of_two(const Candidate& x, const Candidate& y) {
     const Ex first = a_.less(x.index, y.index);
-    const Ex tie = a_.logical_not(larger(y.value, x.value));
-    const Ex take_x =
-        b_.let(a_.binary(Binary::bitwise_or, larger(x.value, y.value), a_.logical_and(tie, first)));
+    const Ex tie = a_.logical_not(larger(a_, y.value, x.value));
+    const Ex take_x = b_.let(
+        a_.binary(Binary::bitwise_or, larger(a_, x.value, y.value), a_.logical_and(tie, first)));
     return {b_.let(a_.select(take_x, x.value, y.value)),
             b_.let(a_.select(take_x, x.index, y.index))};
   }

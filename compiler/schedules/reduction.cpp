@@ -197,7 +197,7 @@ void schedule_argmax(GroupEmitter& emitter, const HostTarget& target) {
       const Ex candidate = emitter.value(node.operands[0], input_index(r, kept, {&i, 1})).re;
       const Ex value = emitter.builder().let(candidate);
       const Ex old = emitter.builder().read(best);
-      const Ex better = emitter.builder().let(a.less(old, value));
+      const Ex better = emitter.builder().let(larger(a, value, old));
       const Ex position = emitter.builder().read(where);
       emitter.builder().assign(best, a.select(better, value, old));
       emitter.builder().assign(where, a.select(better, i, position));

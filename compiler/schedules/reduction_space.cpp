@@ -40,6 +40,14 @@ std::vector<Ex> input_index(const Reduction& r, std::span<const Ex> kept,
   return index;
 }
 
+Ex larger(loop::Arena& arena, Ex x, Ex y) {
+  const Ex greater = arena.less(y, x);
+  if (!loop::is_float(x->type)) return greater;
+  const Ex x_alone =
+      arena.logical_and(arena.binary(loop::Binary::not_equal, x, x), arena.equal(y, y));
+  return arena.logical_or(greater, x_alone);
+}
+
 void finish_reduction(GroupEmitter& emitter, const Reduction& r, std::span<const Ex> kept,
                       const Element& value) {
   loop::Arena& a = emitter.arena();
