@@ -1,6 +1,7 @@
 #include "runtime/describe.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <iterator>
@@ -13,6 +14,13 @@ namespace {
 std::string text_of(const Type& type) {
   const bool known = static_cast<std::size_t>(type.dtype) < all_dtypes.size();
   return known ? type.text() : "?" + type.shape.text();
+}
+
+std::string text_of(const TensorMap& map) {
+  return fmt::format("tensor map of argument {} + {}: [{}] of [{}] bytes apart, boxes of [{}]{}",
+                     map.argument, map.offset, fmt::join(map.extents, ", "),
+                     fmt::join(map.strides, ", "), fmt::join(map.box, ", "),
+                     map.exchanged ? ", exchanged" : "");
 }
 
 class Listing {
@@ -32,6 +40,7 @@ class Listing {
       line("  kernel {}: reads {}, writes {}, {} operations, scratch {}", kernel.name,
            kernel.bytes_read, kernel.bytes_written, kernel.operations, kernel.scratch_bytes);
       for (const Phase& phase : kernel.phases) line("    {} grid {}", phase.symbol, phase.grid);
+      for (const TensorMap& map : kernel.tensor_maps) line("    {}", text_of(map));
     }
     for (const Feeder& feeder : plan_.feeders) {
       line("  feeder \"{}\" {}", feeder.name, text_of(feeder.type));

@@ -72,6 +72,85 @@ class Checker {
           fail("kernel {}: phase {} has a grid of {}", kernel.name, phase.symbol, phase.grid);
         }
       }
+      check_tensor_maps(kernel);
+    }
+  }
+
+  /// What the driver takes of a map, but for the address.
+  void check_tensor_maps(const plan::Kernel& kernel) const {
+    constexpr std::size_t most_axes = 5;
+    constexpr std::int64_t most_extent = std::int64_t{1} << 32;
+    constexpr std::int64_t most_stride = (std::int64_t{1} << 40) - 1;
+    constexpr std::int64_t most_box = 256;
+    constexpr std::int64_t granule = 16;         // bytes
+    constexpr std::int64_t exchanged_row = 128;  // bytes
+    if (!kernel.tensor_maps.empty() && !plan_.target.starts_with("nvptx64/")) {
+      fail("kernel {}: tensor maps in a plan for \"{}\"", kernel.name, plan_.target);
+    }
+    for (std::size_t i = 0; i < kernel.tensor_maps.size(); ++i) {
+      const plan::TensorMap& map = kernel.tensor_maps[i];
+      const std::string what = fmt::format("kernel {}: tensor map {}", kernel.name, i);
+      const auto dtype = static_cast<std::size_t>(map.dtype);
+      if (dtype >= all_dtypes.size()) fail("{}: no element type has the number {}", what, dtype);
+      const auto size = static_cast<std::int64_t>(size_of(map.dtype));
+      const std::size_t axes = map.extents.size();
+      if (axes < 1 || axes > most_axes || map.strides.size() != axes - 1 ||
+          map.box.size() != axes) {
+        fail("{}: {} extents, {} strides and a box of {} axes", what, axes, map.strides.size(),
+             map.box.size());
+      }
+      if (map.offset < 0 || map.offset % granule != 0) {
+        fail("{}: the offset {} is no multiple of {}", what, map.offset, granule);
+      }
+      for (std::size_t axis = 0; axis < axes; ++axis) {
+        const std::int64_t extent = map.extents[axis];
+        if (extent < 1 || extent > most_extent) {
+          fail("{}: axis {} has an extent of {}; 1 to 2^32 may be", what, axis, extent);
+        }
+        if (map.box[axis] < 1 || map.box[axis] > most_box) {
+          fail("{}: axis {} has {} elements of a box; 1 to {} may be", what, axis, map.box[axis],
+               most_box);
+        }
+        if (axis == 0) continue;
+        const std::int64_t stride = map.strides[axis - 1];
+        if (stride < granule || stride % granule != 0 || stride > most_stride) {
+          fail("{}: axis {} has a stride of {} bytes; multiples of {} below 2^40 may be", what,
+               axis, stride, granule);
+        }
+      }
+      const std::int64_t row = map.box[0] * size;
+      if (row % granule != 0) {
+        fail("{}: a box has rows of {} bytes, which is no multiple of {}", what, row, granule);
+      }
+      if (map.exchanged && row > exchanged_row) {
+        fail("{}: a box has rows of {} bytes; pieces are exchanged in rows of up to {}", what, row,
+             exchanged_row);
+      }
+    }
+  }
+
+  /// A launch's buffers hold what its kernel's tensor maps reach.
+  void check_reach(const plan::Step& step, const std::string& where) const {
+    const plan::Kernel& kernel = plan_.kernels[step.index];
+    for (std::size_t i = 0; i < kernel.tensor_maps.size(); ++i) {
+      const plan::TensorMap& map = kernel.tensor_maps[i];
+      if (map.argument >= step.buffers.size()) {
+        fail("{}: tensor map {} of kernel {} is of argument {} of {}", where, i, kernel.name,
+             map.argument, step.buffers.size());
+      }
+      const std::int64_t bytes = plan_.buffers[step.buffers[map.argument]].type.bytes();
+      // Checked before: neither the size nor a stride is 0, and no product here overflows.
+      std::int64_t left =
+          bytes - map.offset - map.extents[0] * static_cast<std::int64_t>(size_of(map.dtype));
+      for (std::size_t axis = 1; axis < map.extents.size() && left >= 0; ++axis) {
+        const std::int64_t steps = map.extents[axis] - 1;
+        const std::int64_t stride = map.strides[axis - 1];
+        left = steps > left / stride ? -1 : left - steps * stride;
+      }
+      if (left < 0) {
+        fail("{}: tensor map {} of kernel {} goes beyond the {} bytes of argument {}", where, i,
+             kernel.name, bytes, map.argument);
+      }
     }
   }
 
@@ -218,6 +297,7 @@ class Checker {
             fail("{}: kernel {} of {}", where, step.index, plan_.kernels.size());
           }
           check_transforms(step, where);
+          check_reach(step, where);
           continue;
         case plan::StepKind::copy:
           check_copy(step, where);

@@ -34,6 +34,15 @@ struct Case {
   const char* message;
 };
 
+/// A map of rows 1 to 3 of kernel 0's argument 1, which is the state w, of f16 [4, 16].
+plan::TensorMap& mapped(plan::Plan& plan) {
+  plan.target = "nvptx64/sm_90a";
+  plan.buffers[2].type = {DType::f16, {4, 16}};
+  plan.receivers[0].types[0] = plan.buffers[2].type;
+  plan.kernels[0].tensor_maps = {{1, 32, DType::f16, {16, 3}, {32}, {16, 2}, true}};
+  return plan.kernels[0].tensor_maps[0];
+}
+
 class Damaged : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Damaged, IsRefused) {
@@ -89,6 +98,65 @@ const Case cases[] = {
        p.kernels[0].object = 1;
      },
      "kernel k: object 1 of 1"},
+    {"TensorMapOnTheHost",
+     [](auto& p) {
+       mapped(p);
+       p.target = "x86-64/znver4";
+     },
+     "kernel k: tensor maps in a plan for \"x86-64/znver4\""},
+    {"TensorMapType", [](auto& p) { mapped(p).dtype = static_cast<DType>(40); },
+     "kernel k: tensor map 0: no element type has the number 40"},
+    {"TensorMapNoAxes", [](auto& p) { mapped(p).extents = {}; },
+     "kernel k: tensor map 0: 0 extents, 1 strides and a box of 2 axes"},
+    {"TensorMapSixAxes",
+     [](auto& p) {
+       plan::TensorMap& map = mapped(p);
+       map.extents = {8, 1, 1, 1, 1, 1};
+       map.strides = {16, 16, 16, 16, 16};
+       map.box = {8, 1, 1, 1, 1, 1};
+     },
+     "kernel k: tensor map 0: 6 extents, 5 strides and a box of 6 axes"},
+    {"TensorMapStrides", [](auto& p) { mapped(p).strides = {32, 32}; },
+     "kernel k: tensor map 0: 2 extents, 2 strides and a box of 2 axes"},
+    {"TensorMapBoxAxes", [](auto& p) { mapped(p).box = {16}; },
+     "kernel k: tensor map 0: 2 extents, 1 strides and a box of 1 axes"},
+    {"TensorMapOffset", [](auto& p) { mapped(p).offset = 24; },
+     "kernel k: tensor map 0: the offset 24 is no multiple of 16"},
+    {"TensorMapNegativeOffset", [](auto& p) { mapped(p).offset = -16; },
+     "kernel k: tensor map 0: the offset -16 is no multiple of 16"},
+    {"TensorMapExtent", [](auto& p) { mapped(p).extents[1] = 0; },
+     "kernel k: tensor map 0: axis 1 has an extent of 0; 1 to 2^32 may be"},
+    {"TensorMapLargeExtent", [](auto& p) { mapped(p).extents[0] = (std::int64_t{1} << 32) + 1; },
+     "kernel k: tensor map 0: axis 0 has an extent of 4294967297; 1 to 2^32 may be"},
+    {"TensorMapStride", [](auto& p) { mapped(p).strides[0] = 24; },
+     "kernel k: tensor map 0: axis 1 has a stride of 24 bytes; multiples of 16 below 2^40 may be"},
+    {"TensorMapNoStride", [](auto& p) { mapped(p).strides[0] = 0; },
+     "kernel k: tensor map 0: axis 1 has a stride of 0 bytes; multiples of 16 below 2^40 may be"},
+    {"TensorMapLargeStride", [](auto& p) { mapped(p).strides[0] = std::int64_t{1} << 40; },
+     "kernel k: tensor map 0: axis 1 has a stride of 1099511627776 bytes; multiples of 16 below "
+     "2^40 may be"},
+    {"TensorMapBox", [](auto& p) { mapped(p).box[1] = 257; },
+     "kernel k: tensor map 0: axis 1 has 257 elements of a box; 1 to 256 may be"},
+    {"TensorMapEmptyBox", [](auto& p) { mapped(p).box[0] = 0; },
+     "kernel k: tensor map 0: axis 0 has 0 elements of a box; 1 to 256 may be"},
+    {"TensorMapRow", [](auto& p) { mapped(p).box[0] = 12; },
+     "kernel k: tensor map 0: a box has rows of 24 bytes, which is no multiple of 16"},
+    {"TensorMapExchangedRow", [](auto& p) { mapped(p).box[0] = 128; },
+     "kernel k: tensor map 0: a box has rows of 256 bytes; pieces are exchanged in rows of up to "
+     "128"},
+    {"TensorMapArgument", [](auto& p) { mapped(p).argument = 3; },
+     "step 1.1: tensor map 0 of kernel k is of argument 3 of 3"},
+    {"TensorMapRows", [](auto& p) { mapped(p).extents[1] = 4; },
+     "step 1.1: tensor map 0 of kernel k goes beyond the 128 bytes of argument 1"},
+    {"TensorMapRowEnd", [](auto& p) { mapped(p).extents[0] = 17; },
+     "step 1.1: tensor map 0 of kernel k goes beyond the 128 bytes of argument 1"},
+    {"TensorMapFarEnd",
+     [](auto& p) {
+       plan::TensorMap& map = mapped(p);
+       map.extents[1] = std::int64_t{1} << 32;
+       map.strides[0] = (std::int64_t{1} << 40) - 16;
+     },
+     "step 1.1: tensor map 0 of kernel k goes beyond the 128 bytes of argument 1"},
     {"FeederTwice", [](auto& p) { p.feeders.push_back(p.feeders[0]); },
      "two feeders named \"data\""},
     {"ReceiverTwice", [](auto& p) { p.receivers.push_back(p.receivers[0]); },
@@ -146,6 +214,17 @@ INSTANTIATE_TEST_SUITE_P(Plan, Damaged, ::testing::ValuesIn(cases),
 TEST(PlanCheck, TheUndamagedPlanIsAccepted) {
   PlanBuilder b = valid();
   EXPECT_EQ(error_of([&] { b.executable(); }), "");
+}
+
+TEST(PlanCheck, TensorMapsMayReachTheEnd) {
+  PlanBuilder b = valid();
+  mapped(b.plan);
+  EXPECT_EQ(error_of([&] { check_plan(b.plan, false); }), "");
+  const std::string text = plan::describe(b.plan);
+  EXPECT_NE(text.find("tensor map of argument 1 + 32: [16, 3] of [32] bytes apart, boxes of [16, "
+                      "2], exchanged"),
+            std::string::npos)
+      << text;
 }
 
 TEST(PlanCheck, AMissingSymbolIsNamed) {
