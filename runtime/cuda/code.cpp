@@ -19,7 +19,8 @@ namespace {
 /// What a block has without asking.
 constexpr std::int64_t plain_shared_bytes = std::int64_t{48} << 10;
 /// Kernels take 4 KiB of parameters on every device.
-constexpr std::size_t most_arguments = 512;
+constexpr std::size_t most_parameter_bytes = 4096;
+constexpr std::size_t most_arguments = most_parameter_bytes / sizeof(CUdeviceptr);
 
 /// Loops count on the device, so that an iteration's launch needs nothing from the host.
 constexpr const char* index_kernels = R"(
@@ -87,6 +88,18 @@ void check_steps(const plan::Plan& plan, const std::vector<plan::Step>& steps) {
       throw Error(fmt::format("plan \"{}\": {} has {} arguments; a GPU takes {}", plan.name,
                               text_of(plan.kernels[step.index]), step.buffers.size(),
                               most_arguments));
+    }
+    if (step.kind == plan::StepKind::launch) {
+      const std::size_t maps = plan.kernels[step.index].tensor_maps.size();
+      const auto pointers = static_cast<std::size_t>(
+          align_up(static_cast<std::int64_t>(step.buffers.size() * sizeof(CUdeviceptr))));
+      if (maps > 0 && pointers + maps * sizeof(CUtensorMap) > most_parameter_bytes) {
+        throw Error(
+            fmt::format("plan \"{}\": {} has {} arguments and {} tensor maps; a GPU takes "
+                        "{} bytes of them",
+                        plan.name, text_of(plan.kernels[step.index]), step.buffers.size(), maps,
+                        most_parameter_bytes));
+      }
     }
     if (step.kind != plan::StepKind::copy) continue;
     const plan::Buffer& from = plan.buffers[step.buffers[0]];
@@ -193,6 +206,12 @@ void PlanCode::load(const plan::Plan& plan, const plan::Kernel& kernel, const Mo
     throw Error(fmt::format("plan \"{}\": {}: phase {}: {}", plan.name, text_of(kernel),
                             phase.symbol, text));
   };
+  if (!kernel.tensor_maps.empty() && device_->major() < 9) {
+    throw Error(fmt::format(
+        "plan \"{}\": {} has tensor maps; {} has none, being of the compute "
+        "capability {}.{}",
+        plan.name, text_of(kernel), device_->name(), device_->major(), device_->minor()));
+  }
   std::vector<Phase>& phases = kernels_.emplace_back();
   for (const plan::Phase& phase : kernel.phases) {
     if (phase.transform) {

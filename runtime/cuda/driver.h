@@ -66,7 +66,8 @@ std::string version_text(int version);
   X(GraphInstantiateWithFlags, 11040) \
   X(GraphExecDestroy, 10000)          \
   X(GraphLaunch, 10000)               \
-  X(GraphUpload, 11010)
+  X(GraphUpload, 11010)               \
+  X(TensorMapEncodeTiled, 12000)
 
 struct Driver {
 #define WEFT_CUDA_MEMBER(name, version) PFN_cu##name##_v##version name = nullptr;

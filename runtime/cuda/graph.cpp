@@ -5,12 +5,15 @@
 namespace weft::runtime::cuda {
 namespace {
 
-/// The driver takes the address of each argument, and reads through it during the call.
-std::vector<void*> parameters(std::span<const std::uint64_t> arguments) {
+/// The driver takes the address of each parameter, and reads through it during the call.
+std::vector<void*> parameters(const KernelLaunch& kernel) {
   std::vector<void*> addresses;
-  addresses.reserve(arguments.size());
-  for (const std::uint64_t& argument : arguments) {
+  addresses.reserve(kernel.arguments.size() + kernel.tensor_maps.size());
+  for (const std::uint64_t& argument : kernel.arguments) {
     addresses.push_back(const_cast<std::uint64_t*>(&argument));
+  }
+  for (const CUtensorMap& map : kernel.tensor_maps) {
+    addresses.push_back(const_cast<CUtensorMap*>(&map));
   }
   return addresses;
 }
@@ -18,7 +21,7 @@ std::vector<void*> parameters(std::span<const std::uint64_t> arguments) {
 }  // namespace
 
 void launch(const Device& device, const Stream& stream, const KernelLaunch& kernel) {
-  std::vector<void*> arguments = parameters(kernel.arguments);
+  std::vector<void*> arguments = parameters(kernel);
   device.driver().check(
       device.driver().LaunchKernel(kernel.function->handle, kernel.grid, 1, 1, kernel.threads, 1, 1,
                                    kernel.shared_bytes, stream.get(), arguments.data(), nullptr),
@@ -42,7 +45,7 @@ void GraphBuilder::add(CUgraphNode node) {
 }
 
 void GraphBuilder::kernel(const KernelLaunch& kernel) {
-  std::vector<void*> arguments = parameters(kernel.arguments);
+  std::vector<void*> arguments = parameters(kernel);
   CUDA_KERNEL_NODE_PARAMS_v2 node{};
   node.func = kernel.function->handle;
   node.gridDimX = kernel.grid;

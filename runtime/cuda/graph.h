@@ -9,13 +9,15 @@
 
 namespace weft::runtime::cuda {
 
-/// A kernel with its arguments: device pointers, or a number where the kernel takes one.
+/// A kernel with its arguments: device pointers, or a number where the kernel takes one; then its
+/// tensor maps.
 struct KernelLaunch {
   const Function* function = nullptr;
   std::uint32_t grid = 1;
   std::uint32_t threads = 1;
   std::uint32_t shared_bytes = 0;
   std::span<const std::uint64_t> arguments;
+  std::span<const CUtensorMap> tensor_maps = {};
 };
 
 class FourierPlan;

@@ -13,6 +13,7 @@
 #include "runtime/cuda/memory.h"
 #include "runtime/cuda/program.h"
 #include "runtime/cuda/single_step.h"
+#include "runtime/cuda/tensor_map.h"
 #include "runtime/cuda/timer.h"
 #include "runtime/plan/error.h"
 
@@ -92,6 +93,7 @@ class CudaRunner : public Runner {
         copies_out_(device_),
         code_(plan, device_),
         memory_(plan, device_, main_),
+        tensor_maps_(plan, device_),
         transfers_(plan,
                    [device = device_](std::int64_t bytes) { return pinned_memory(device, bytes); }),
         program_(plan, info),
@@ -113,7 +115,9 @@ class CudaRunner : public Runner {
   int threads() const override { return 1; }
 
   void bind(State& state) override {
-    if (memory_.bind(state)) program_.forget_graphs();
+    if (!memory_.bind(state)) return;
+    program_.forget_graphs();
+    tensor_maps_.forget();
   }
 
   void set_scalar(std::size_t buffer, std::span<const std::byte> value) override {
@@ -192,6 +196,7 @@ class CudaRunner : public Runner {
   Stream copies_out_;
   PlanCode code_;
   PlanMemory memory_;
+  TensorMaps tensor_maps_;
   Transfers transfers_;
   Program program_;
   DeviceMemory counters_;
@@ -442,6 +447,7 @@ void CudaRunner::add_kernel(Work& work, const plan::Step& step) {
   for (const std::uint32_t buffer : step.buffers) {
     arguments.push_back(memory_.addresses()[buffer]);
   }
+  const std::span<const CUtensorMap> maps = tensor_maps_.of(step, arguments);
   work.begin_kernel(step.index);
   for (const PlanCode::Phase& phase : code_.phases(step.index)) {
     if (phase.fourier_plan != nullptr) {
@@ -453,7 +459,7 @@ void CudaRunner::add_kernel(Work& work, const plan::Step& step) {
       continue;
     }
     if (phase.grid == 0) continue;
-    work.kernel({&phase.function, phase.grid, phase.threads, phase.shared_bytes, arguments});
+    work.kernel({&phase.function, phase.grid, phase.threads, phase.shared_bytes, arguments, maps});
   }
   work.end_kernel();
 }

@@ -1,5 +1,8 @@
 #include "runtime/cuda/driver.h"
 
+#include <array>
+#include <functional>
+
 #include "fixture.h"
 #include "runtime/cuda/device.h"
 #include "runtime/cuda/devices.h"
@@ -194,6 +197,94 @@ TEST_F(StandIn, SeesLaunchesThatNoDeviceTakes) {
   EXPECT_EQ(launch(increment.launch(arguments, 1, 1025)), "launch of increment: no such block");
   EXPECT_EQ(launch(increment.launch(arguments, 1, 1, 49153)),
             "launch of increment: more shared memory than it has");
+}
+
+TEST_F(StandIn, SeesTensorMapsThatNoDeviceTakes) {
+  const DeviceHandle device = Device::first();
+  const Device::Scope scope(*device);
+  const DeviceMemory memory(device, 4096, "memory");
+  // f16 [8, 16, 64], boxes of [2, 4, 64], exchanged.
+  struct Asked {
+    CUtensorMapDataType type = CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    cuuint32_t axes = 3;
+    std::uint64_t address = 0;
+    std::array<cuuint64_t, 6> extents = {64, 4, 8, 1, 1, 1};
+    std::array<cuuint64_t, 5> strides = {128, 512, 16, 16, 16};
+    std::array<cuuint32_t, 6> box = {64, 4, 2, 1, 1, 1};
+    std::array<cuuint32_t, 6> steps = {1, 1, 1, 1, 1, 1};
+    CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_128B;
+    std::size_t shift = 0;
+  };
+  std::array<CUtensorMap, 2> made{};
+  const auto encode = [&](const std::function<void(Asked&)>& change) {
+    Asked asked;
+    asked.address = memory.address();
+    change(asked);
+    auto* to =
+        reinterpret_cast<CUtensorMap*>(reinterpret_cast<std::byte*>(made.data()) + asked.shift);
+    const std::size_t before = stand_in::violations().size();
+    const CUresult result = cuda::driver().TensorMapEncodeTiled(
+        to, asked.type, asked.axes, reinterpret_cast<void*>(asked.address), asked.extents.data(),
+        asked.strides.data(), asked.box.data(), asked.steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+        asked.swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    const std::vector<std::string> all = stand_in::violations();
+    EXPECT_EQ(result == CUDA_SUCCESS, all.size() == before);
+    return all.size() == before ? ""
+                                : all.back().substr(std::string("cuTensorMapEncodeTiled: ").size());
+  };
+  EXPECT_EQ(encode([](Asked&) {}), "");
+  EXPECT_EQ(encode([](Asked& a) { a.shift = 32; }), "the map is not at a multiple of 64");
+  EXPECT_EQ(encode([](Asked& a) { a.axes = 0; }), "no such number of axes");
+  EXPECT_EQ(encode([](Asked& a) { a.axes = 6; }), "no such number of axes");
+  EXPECT_EQ(encode([](Asked& a) { a.address += 8; }), "the address is no multiple of 16");
+  EXPECT_EQ(encode([](Asked& a) { a.extents[1] = 0; }), "no such extent");
+  EXPECT_EQ(encode([](Asked& a) { a.box[1] = 257; }), "no such box");
+  EXPECT_EQ(encode([](Asked& a) { a.strides[0] = 24; }), "no such stride");
+  EXPECT_EQ(encode([](Asked& a) { a.strides[1] = std::uint64_t{1} << 40; }), "no such stride");
+  EXPECT_EQ(encode([](Asked& a) { a.box[0] = 4; }),
+            "rows of a box that are no multiple of 16 bytes");
+  EXPECT_EQ(encode([](Asked& a) { a.box[0] = 128; }),
+            "rows of a box that are too long to be exchanged");
+  EXPECT_EQ(encode([](Asked& a) { a.extents[2] = 9; }), "goes beyond the end of an allocation");
+  EXPECT_EQ(encode([](Asked& a) { a.address -= 16; }), "touches what is no device memory");
+}
+
+TEST_F(StandIn, SeesLaunchesWithoutTheirTensorMaps) {
+  const DeviceHandle device = Device::first();
+  const Device::Scope scope(*device);
+  Stream stream(device);
+  stand_in::add_kernel("mapped", {}, [](const stand_in::Call&) {});
+  const Module module(device, ptx("mapped", 0, 1), "mapped");
+  const cuda::Function function = module.function("mapped");
+  CUtensorMap map{};
+  cuda::KernelLaunch kernel;
+  kernel.function = &function;
+  kernel.tensor_maps = {&map, 1};
+  EXPECT_NE(error_of([&] { cuda::launch(*device, stream, kernel); }), "");
+  EXPECT_EQ(first_violation(), "launch of mapped: it is given a tensor map that is none");
+  {
+    const DeviceMemory memory(device, 64, "memory");
+    const std::array<cuuint64_t, 1> extents = {64};
+    const std::array<cuuint32_t, 1> box = {64}, steps = {1};
+    ASSERT_EQ(cuda::driver().TensorMapEncodeTiled(
+                  &map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, reinterpret_cast<void*>(memory.address()),
+                  extents.data(), extents.data(), box.data(), steps.data(),
+                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
+                  CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+              CUDA_SUCCESS);
+    cuda::launch(*device, stream, kernel);
+    stream.wait();
+    EXPECT_EQ(stand_in::violations().size(), 1U);
+  }
+  cuda::launch(*device, stream, kernel);
+  EXPECT_EQ(stand_in::violations().back(), "launch of mapped: touches what is no device memory");
+  CUtensorMap altered = map;
+  ++altered.opaque[5];
+  kernel.tensor_maps = {&altered, 1};
+  EXPECT_NE(error_of([&] { cuda::launch(*device, stream, kernel); }), "");
+  EXPECT_EQ(stand_in::violations().back(),
+            "launch of mapped: it is given a tensor map that is none");
+  stream.wait();
 }
 
 TEST_F(StandIn, SeesCallsWithoutAContext) {

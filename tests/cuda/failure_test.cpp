@@ -21,6 +21,10 @@ std::int64_t scenario(Mode mode) {
         *call.pointer<std::int64_t>(1) += *call.pointer<std::int64_t>(0);
       },
       1, 32, 60000);
+  const auto mapped = training.b.kernel("mapped", {stand_in::reads(16), stand_in::changes(8)},
+                                        [](const stand_in::Call&) {}, 1, 32, 0,
+                                        {{0, 0, DType::i64, {2}, {}, {2}, false}});
+  const auto pair = training.b.arena({DType::i64, {2}});
   const auto count = training.b.state("count", i64_scalar);
   training.state.add("count", i64_scalar);
   std::vector<plan::Step>& body = plan.steps[0].body;
@@ -29,6 +33,7 @@ std::int64_t scenario(Mode mode) {
               together({launch(note, {index, index}), launch(note, {inner, inner})}));
   body.push_back(loop(inner, inner_count, {launch(note, {inner, count})}));
   body.push_back(copy(rate, copied));
+  body.push_back(launch(mapped, {pair, inner}));
   plan.steps[0].buffers[0] = index;
   Executable executable = training.executable({.synchronous = mode == Mode::synchronous});
   Seen seen;

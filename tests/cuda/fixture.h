@@ -14,11 +14,15 @@
 namespace weft::runtime::testing {
 
 /// Parameters only: what a kernel does is the stand-in's affair.
-inline std::string ptx(const std::string& name, std::size_t arguments) {
+inline std::string ptx(const std::string& name, std::size_t arguments, std::size_t maps = 0) {
   std::string text =
       ".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry " + name + "(\n";
   for (std::size_t i = 0; i < arguments; ++i) {
     text += (i == 0 ? "" : ",\n") + std::string("  .param .u64 argument") + std::to_string(i);
+  }
+  for (std::size_t i = 0; i < maps; ++i) {
+    text += (arguments + i == 0 ? "" : ",\n") + std::string("  .param .align 64 .b8 map") +
+            std::to_string(i) + "[128]";
   }
   return text + "\n)\n{\n  ret;\n}\n";
 }
@@ -30,13 +34,14 @@ struct GpuPlan : PlanBuilder {
 
   std::uint32_t kernel(const std::string& name, std::vector<stand_in::Access> arguments,
                        KernelFunction function, std::int64_t grid = 1, std::int64_t threads = 32,
-                       std::int64_t shared_bytes = 0) {
+                       std::int64_t shared_bytes = 0, std::vector<plan::TensorMap> maps = {}) {
     plan::Kernel made;
     made.name = name;
     made.kind = "elw";
     made.object = static_cast<std::uint32_t>(plan.objects.size());
     made.phases.push_back({name, grid, threads, shared_bytes});
-    plan.objects.push_back({ptx(name, arguments.size())});
+    plan.objects.push_back({ptx(name, arguments.size(), maps.size())});
+    made.tensor_maps = std::move(maps);
     plan.kernels.push_back(made);
     stand_in::add_kernel(name, std::move(arguments), std::move(function));
     return static_cast<std::uint32_t>(plan.kernels.size() - 1);

@@ -63,5 +63,10 @@ CUresult GraphInstantiateWithFlags(CUgraphExec* execution, CUgraph graph, unsign
 CUresult GraphExecDestroy(CUgraphExec execution);
 CUresult GraphLaunch(CUgraphExec execution, CUstream stream);
 CUresult GraphUpload(CUgraphExec execution, CUstream stream);
+CUresult TensorMapEncodeTiled(CUtensorMap* encoded, CUtensorMapDataType type, cuuint32_t axes,
+                              void* address, const cuuint64_t* extents, const cuuint64_t* strides,
+                              const cuuint32_t* box, const cuuint32_t* steps,
+                              CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+                              CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill);
 
 }  // namespace weft::stand_in::entry

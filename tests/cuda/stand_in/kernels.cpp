@@ -18,10 +18,11 @@ Machine& machine() { return Machine::get(); }
 
 /// Bytes of each parameter of a kernel, from the text between its parentheses.
 std::vector<int> parameters(const std::string& text) {
-  static const std::regex parameter(R"(\.param\s+(?:\.align\s+\d+\s+)?\.[bsuf](8|16|32|64))");
+  static const std::regex parameter(
+      R"(\.param\s+(?:\.align\s+\d+\s+)?\.[bsuf](8|16|32|64)\s+[\w$]+(?:\[(\d+)\])?)");
   std::vector<int> bytes;
   for (std::sregex_iterator i(text.begin(), text.end(), parameter), end; i != end; ++i) {
-    bytes.push_back(std::stoi((*i)[1]) / 8);
+    bytes.push_back(std::stoi((*i)[1]) / 8 * ((*i)[2].matched ? std::stoi((*i)[2]) : 1));
   }
   return bytes;
 }
@@ -55,7 +56,14 @@ CUresult launch_of(CUfunction handle, const Shape& shape, void** values, Work& w
     return wrong("no such block");
   }
   if (shape.shared_bytes > function->shared_bytes) return wrong("more shared memory than it has");
-  if (function->parameter_bytes.size() != function->kernel->arguments.size()) {
+  const std::size_t arguments = function->kernel->arguments.size();
+  const std::vector<int>& parameters = function->parameter_bytes;
+  constexpr int map_bytes = sizeof(CUtensorMap);
+  if (parameters.size() < arguments ||
+      std::any_of(parameters.begin(), parameters.begin() + static_cast<std::ptrdiff_t>(arguments),
+                  [](int bytes) { return bytes > 8; }) ||
+      std::any_of(parameters.begin() + static_cast<std::ptrdiff_t>(arguments), parameters.end(),
+                  [](int bytes) { return bytes != map_bytes; })) {
     return wrong("its parameters are not those of the test's kernel");
   }
   work.kind = Work::Kind::kernel;
@@ -64,10 +72,17 @@ CUresult launch_of(CUfunction handle, const Shape& shape, void** values, Work& w
   work.call.grid = shape.grid[0];
   work.call.threads = static_cast<std::int64_t>(threads);
   work.call.shared_bytes = shape.shared_bytes;
-  for (std::size_t i = 0; i < function->parameter_bytes.size(); ++i) {
+  for (std::size_t i = 0; i < arguments; ++i) {
     std::uint64_t value = 0;
-    std::memcpy(&value, values[i], static_cast<std::size_t>(function->parameter_bytes[i]));
+    std::memcpy(&value, values[i], static_cast<std::size_t>(parameters[i]));
     work.call.arguments.push_back(value);
+  }
+  for (std::size_t i = arguments; i < parameters.size(); ++i) {
+    CUtensorMap given{};
+    std::memcpy(&given, values[i], sizeof given);
+    const TensorMap* map = machine().find(given);
+    if (map == nullptr) return wrong("it is given a tensor map that is none");
+    work.call.tensor_maps.push_back(*map);
   }
   return CUDA_SUCCESS;
 }

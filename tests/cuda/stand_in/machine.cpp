@@ -67,6 +67,9 @@ std::vector<Range> Machine::ranges(const Work& work, const std::string& what) {
       if (!arguments[i].reads && !arguments[i].writes) continue;
       touched.push_back({work.call.arguments[i], arguments[i].bytes, arguments[i].writes});
     }
+    for (const TensorMap& map : work.call.tensor_maps) {
+      touched.push_back({map.address, map.bytes, false});
+    }
   }
   std::erase_if(touched, [&](const Range& range) {
     return range.bytes == 0 || !inside_device(range.begin, range.bytes, what);
@@ -171,6 +174,7 @@ void reset() {
   machine.calls.clear();
   machine.failures.clear();
   machine.violations.clear();
+  machine.tensor_maps.clear();
 }
 
 void add_kernel(const std::string& name, std::vector<Access> arguments,

@@ -140,7 +140,8 @@ class Machine {
   std::map<CUmodule, std::unique_ptr<Module>> modules;
   std::map<CUgraph, std::unique_ptr<Graph>> graphs;
   std::map<CUgraphExec, std::shared_ptr<GraphExecution>> executions;
-  std::map<std::string, int> others;  ///< alive, of libraries
+  std::vector<TensorMap> tensor_maps;  ///< all that were made since reset()
+  std::map<std::string, int> others;   ///< alive, of libraries
   Clock host;
   int streams_made = 0;
   std::int64_t launches = 0;  ///< of kernels that have run: the time
@@ -150,6 +151,7 @@ class Machine {
   /// The allocation with that address; nullptr: none.
   Allocation* find(std::uintptr_t address);
   Function* find(CUfunction function);
+  const TensorMap* find(const CUtensorMap& map) const;
 
   /// What a kernel or copy touches; reports what lies outside of an allocation.
   std::vector<Range> ranges(const Work& work, const std::string& what);

@@ -42,11 +42,23 @@ inline Access writes(std::int64_t bytes) { return {false, true, bytes}; }
 inline Access changes(std::int64_t bytes) { return {true, true, bytes}; }
 inline Access number() { return {}; }
 
+/// What a tensor map means that a kernel is given.
+struct TensorMap {
+  std::uint64_t address = 0;
+  std::int64_t element_bytes = 0;
+  std::vector<std::int64_t> extents;  ///< elements
+  std::vector<std::int64_t> strides;  ///< bytes, of all axes but the innermost
+  std::vector<std::int64_t> box;      ///< elements
+  bool exchanged = false;             ///< pieces of 16 bytes of rows of 128
+  std::int64_t bytes = 0;             ///< from the address to the last element's end
+};
+
 struct Call {
   std::int64_t grid = 0;
   std::int64_t threads = 0;
   std::int64_t shared_bytes = 0;
   std::vector<std::uint64_t> arguments;
+  std::vector<TensorMap> tensor_maps;
 
   template <typename T>
   T* pointer(std::size_t argument) const {
@@ -54,7 +66,8 @@ struct Call {
   }
 };
 
-/// Kernels of that name in modules loaded from here on do this.
+/// Kernels of that name in modules loaded from here on do this. Their parameters are the arguments
+/// and then any tensor maps, through which they read.
 void add_kernel(const std::string& name, std::vector<Access> arguments,
                 std::function<void(const Call&)> function);
 
