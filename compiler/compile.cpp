@@ -245,6 +245,9 @@ class Compiler {
              .transform = phases[p].transform});
         r.grid = std::max(r.grid, phases[p].grid);
       }
+      for (const loop::TensorView& view : scheduled_[i].kernel->tensor_maps) {
+        kernel.tensor_maps.push_back(loop::tensor_map(view));
+      }
       kernel.scratch_bytes = code[object[i]].scratch_bytes;
       kernel.bytes_read = r.bytes_read;
       kernel.bytes_written = r.bytes_written;

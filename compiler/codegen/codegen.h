@@ -56,8 +56,9 @@ struct GeneratedDeviceCode {
 std::string device_phase_symbol(const std::string& symbol, std::size_t phase);
 
 /// Generates PTX with an entry for each phase, named device_phase_symbol(), whose parameters are
-/// the arguments' addresses in global memory; blocks and threads have one dimension. Throws Error
-/// with LLVM's message and the kernel's name, and where an operation has no code for a GPU.
+/// the arguments' addresses in global memory, then the kernel's tensor maps, 128 bytes each by
+/// value; blocks and threads have one dimension. Throws Error with LLVM's message and the kernel's
+/// name, and where an operation has no code for a GPU.
 GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::string& symbol,
                                     const DeviceTarget& target, const CodegenOptions& options = {});
 

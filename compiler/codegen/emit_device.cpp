@@ -17,7 +17,9 @@ using loop::Statement;
 
 llvm::Function* Emitter::device_phase(const loop::Phase& phase, const std::string& name) {
   llvm::Type* pointer = builder_.getPtrTy(global_memory);
-  const std::vector<llvm::Type*> parameters(kernel_.arguments.size(), pointer);
+  std::vector<llvm::Type*> parameters(kernel_.arguments.size(), pointer);
+  // Tensor maps are parameters of their own, by value.
+  parameters.insert(parameters.end(), kernel_.tensor_maps.size(), builder_.getPtrTy());
   auto* type = llvm::FunctionType::get(builder_.getVoidTy(), parameters, false);
   function_ = llvm::Function::Create(type, llvm::Function::ExternalLinkage, name, module_);
   function_->setCallingConv(llvm::CallingConv::PTX_Kernel);
@@ -32,6 +34,18 @@ llvm::Function* Emitter::device_phase(const loop::Phase& phase, const std::strin
     llvm::Argument* argument = function_->getArg(static_cast<unsigned>(buffer->index));
     argument->setName(buffer->name);
     bases_[buffer] = argument;
+  }
+  for (const loop::Buffer& buffer : kernel_.buffers) {
+    if (buffer.space != loop::Space::tensor_map) continue;
+    constexpr std::uint64_t bytes = 128, alignment = 64;
+    llvm::Argument* argument = function_->getArg(static_cast<unsigned>(kernel_.arguments.size()) +
+                                                 static_cast<unsigned>(buffer.index));
+    argument->setName(buffer.name);
+    llvm::AttrBuilder attributes(module_.getContext());
+    attributes.addByValAttr(llvm::ArrayType::get(builder_.getInt8Ty(), bytes));
+    attributes.addAlignmentAttr(llvm::Align(alignment));
+    argument->addAttrs(attributes);
+    bases_[&buffer] = argument;
   }
   std::vector<const loop::Accumulator*> inside;
   prepare(phase.body, nullptr, inside);
@@ -53,6 +67,20 @@ void Emitter::barrier() {
   builder_.CreateIntrinsic(llvm::Intrinsic::nvvm_barrier0, {}, {});
   // What other threads wrote is there now.
   wrote(~std::uint64_t{0});
+}
+
+std::uint64_t Emitter::written_by(const Statement& s) {
+  if (s.kind == loop::StatementKind::barrier) return ~std::uint64_t{0};
+  const loop::Intrinsic& row = *s.intrinsic;
+  // A wait: copies have landed, in memory that it does not name.
+  if (row.acquires || (row.ordered && row.addresses.empty())) return ~std::uint64_t{0};
+  std::uint64_t written = 0;
+  for (std::size_t i = 0; i < row.addresses.size(); ++i) {
+    if (row.addresses[i].access != loop::Intrinsic::Access::read) {
+      written |= bit(s.addresses[i].buffer);
+    }
+  }
+  return written;
 }
 
 void Emitter::intrinsic(const Statement& s) {
@@ -88,7 +116,9 @@ void Emitter::intrinsic(const Statement& s) {
     const std::size_t untied = operands.size() - row.tied;
     for (std::size_t i = 0; i < untied; ++i) add_operand(i);
     for (const loop::Address& at : s.addresses) {
-      Value* to = address(at.buffer, scalar(at.index, "the address of an intrinsic"));
+      Value* to = at.buffer->space == loop::Space::tensor_map
+                      ? base(at.buffer)
+                      : address(at.buffer, scalar(at.index, "the address of an intrinsic"));
       if (at.buffer->space == loop::Space::shared) {
         to = builder_.CreatePtrToInt(to, builder_.getInt32Ty());
       } else {
@@ -115,15 +145,7 @@ void Emitter::intrinsic(const Statement& s) {
       results[i].push_back(value);
     }
   }
-  std::uint64_t written = 0;
-  for (std::size_t i = 0; i < row.addresses.size(); ++i) {
-    if (row.addresses[i].access != loop::Intrinsic::Access::read) {
-      written |= bit(s.addresses[i].buffer);
-    }
-  }
-  // A wait: copies have landed, in memory that it does not name.
-  if (row.ordered && row.addresses.empty()) written = ~std::uint64_t{0};
-  if (written != 0) wrote(written);
+  if (const std::uint64_t written = written_by(s); written != 0) wrote(written);
   for (std::size_t i = 0; i < s.results.size(); ++i) {
     if (width_ == 0) {
       bind(s.results[i], uniform(results[i][0]));

@@ -124,6 +124,10 @@ std::uint64_t Emitter::prepare(const loop::Block& block, const Statement* vector
         if (vector_loop) throw std::logic_error("a product of tiles in a vector loop");
         stored = bit(statement->tile.sums.buffer);
         break;
+      case StatementKind::barrier:
+      case StatementKind::intrinsic:
+        stored = written_by(*statement);
+        break;
       case StatementKind::declare:
         if (vector_loop) inside.push_back(statement->accumulator);
         break;

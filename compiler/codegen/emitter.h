@@ -106,6 +106,8 @@ class Emitter {
   // emit_device.cpp
   void barrier();
   void intrinsic(const loop::Statement& statement);
+  /// The buffers whose contents may be others after a barrier or an intrinsic.
+  static std::uint64_t written_by(const loop::Statement& statement);
 
   // emit_statement.cpp
   /// Forgets the function before; what is emitted from here on is function_'s.

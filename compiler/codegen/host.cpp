@@ -67,6 +67,9 @@ Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
     if (buffer.space == loop::Space::shared) {
       throw std::logic_error("kernel " + kernel.name + ": shared memory in host code");
     }
+    if (buffer.space == loop::Space::tensor_map) {
+      throw std::logic_error("kernel " + kernel.name + ": a tensor map in host code");
+    }
     Storage::Place place;
     if (buffer.space == loop::Space::table) {
       place.table = make_table(module, buffer);

@@ -90,6 +90,7 @@ Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
     Storage::Place place;
     switch (buffer.space) {
       case loop::Space::argument:
+      case loop::Space::tensor_map:
         continue;
       case loop::Space::table:
         place.table = make_table(module, buffer);
@@ -130,21 +131,43 @@ Storage lay_out(const loop::Kernel& kernel, llvm::Module& module) {
   return storage;
 }
 
+/// Whether threads hand registers to each other.
+bool moves_registers(const loop::Block& block) {
+  return std::any_of(block.begin(), block.end(), [](const loop::Statement* s) {
+    return (s->intrinsic != nullptr && s->intrinsic->name.starts_with("registers_")) ||
+           moves_registers(s->body);
+  });
+}
+
 /// The number of threads is known: ptxas may give each as many registers as there are.
-void annotate(llvm::Module& module, llvm::Function* function, std::int64_t threads) {
+void annotate(llvm::Module& module, llvm::Function* function, const loop::Phase& phase) {
   llvm::LLVMContext& context = module.getContext();
   llvm::NamedMDNode* annotations = module.getOrInsertNamedMetadata("nvvm.annotations");
-  const auto add = [&](const char* name, std::int64_t value) {
-    llvm::Metadata* entry[] = {
-        llvm::ValueAsMetadata::get(function), llvm::MDString::get(context, name),
-        llvm::ConstantAsMetadata::get(llvm::ConstantInt::get(llvm::Type::getInt32Ty(context),
-                                                             static_cast<std::uint64_t>(value)))};
+  const auto integer = [&](std::uint64_t value) {
+    return llvm::ConstantAsMetadata::get(
+        llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), value));
+  };
+  const auto add_entry = [&](const char* name, llvm::Metadata* value) {
+    llvm::Metadata* entry[] = {llvm::ValueAsMetadata::get(function),
+                               llvm::MDString::get(context, name), value};
     annotations->addOperand(llvm::MDNode::get(context, entry));
   };
+  const auto add = [&](const char* name, std::int64_t value) {
+    add_entry(name, integer(static_cast<std::uint64_t>(value)));
+  };
+  const std::int64_t threads = phase.threads;
   add("kernel", 1);
   add("reqntidx", threads);
   add("reqntidy", 1);
   add("reqntidz", 1);
+  // How many registers threads start with must be known: as many as there are for a block.
+  if (moves_registers(phase.body)) add("minctasm", 1);
+  // Tensor maps are read where the launch has put them; counted from 1.
+  std::vector<llvm::Metadata*> maps;
+  for (const llvm::Argument& argument : function->args()) {
+    if (argument.hasByValAttr()) maps.push_back(integer(argument.getArgNo() + 1));
+  }
+  if (!maps.empty()) add_entry("grid_constant", llvm::MDNode::get(context, maps));
 }
 
 }  // namespace
@@ -208,7 +231,7 @@ GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::strin
     if (phase.threads < 1) {
       throw std::logic_error("kernel " + kernel.name + ": a phase of the host on a GPU");
     }
-    annotate(module, emitter.device_phase(phase, device_phase_symbol(symbol, i)), phase.threads);
+    annotate(module, emitter.device_phase(phase, device_phase_symbol(symbol, i)), phase);
   }
   verify_module(module, kernel.name);
   optimise(module, *machine);

@@ -173,6 +173,7 @@ Ex Arena::variable(Scalar type, std::int64_t minimum, std::int64_t maximum) {
 Ex Arena::load(const Buffer* buffer, Ex index, Ex predicate) {
   if (!buffer) throw std::logic_error("load without a buffer");
   if (buffer->dtype == DType::c64) throw std::logic_error("load of c64: use f32 pairs");
+  if (buffer->space == Space::tensor_map) throw std::logic_error("load of a tensor map");
   if (index->type != Scalar::i64) throw std::logic_error("load: the index must be i64");
   if (predicate && predicate->type != Scalar::boolean) {
     throw std::logic_error("load: the predicate must be boolean");

@@ -107,10 +107,11 @@ struct Expr {
 using Ex = const Expr*;
 
 enum class Space : std::uint8_t {
-  argument,  ///< in device memory, an argument of the kernel
-  local,     ///< scratch of one block; in a phase of a GPU, of one thread
-  shared,    ///< memory of one block of a GPU, which all of its threads see
-  table      ///< constant data inside the code
+  argument,   ///< in device memory, an argument of the kernel
+  local,      ///< scratch of one block; in a phase of a GPU, of one thread
+  shared,     ///< memory of one block of a GPU, which all of its threads see
+  table,      ///< constant data inside the code
+  tensor_map  ///< how tensor copies see an argument, a parameter of the kernel: see TensorView
 };
 
 struct Buffer {
@@ -119,7 +120,7 @@ struct Buffer {
   std::int64_t elements;
   Space space;
   bool writable;
-  int index;                   ///< argument: position among the kernel's arguments
+  int index;                   ///< argument, tensor map: position among the kernel's
   std::vector<double> values;  ///< table
 };
 

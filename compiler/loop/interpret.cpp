@@ -14,29 +14,58 @@ namespace {
 using interpreter::Machine;
 using interpreter::Warp;
 
+/// All warps have ended.
+void end_block(Machine& machine, const std::deque<Warp>& warps, std::int64_t block) {
+  machine.mbarriers.end_block();
+  constexpr std::size_t group = 4;
+  for (std::size_t w = 0; w < warps.size(); ++w) {
+    const Warp& first = warps[w - w % group];
+    const bool whole = w - w % group + group <= warps.size();
+    if (warps[w].registers() == first.registers() && (whole || first.registers().empty())) continue;
+    const Statement* statement =
+        warps[w].registers().empty() ? first.registers().back() : warps[w].registers().back();
+    machine.reports.add(Report::Kind::partial_warp, statement, block, warps[w].first_thread(),
+                        "not all warps of this group of four have called the same");
+  }
+}
+
 /// Runs the warps of a block until all have ended, or some wait for what will not come.
 void run_block(Machine& machine, std::deque<Warp>& warps, std::int64_t block) {
   machine.memory.begin_block();
+  machine.mbarriers.begin_block();
   for (Warp& warp : warps) warp.start(block);
   std::vector<Warp*> ready;
   while (true) {
     ready.clear();
     Warp* waits = nullptr;
+    bool suspended = false;
     const Warp* ended = nullptr;
     for (Warp& warp : warps) {
       if (warp.finished()) {
         ended = &warp;
+      } else if (warp.waits_for_phase()) {
+        suspended = true;
       } else if (warp.waiting()) {
         waits = &warp;
       } else {
         ready.push_back(&warp);
       }
     }
+    const bool any_order = machine.options.seed != 0;
+    if (any_order && machine.mbarriers.copies_under_way() && machine.random() % 16 == 0) {
+      machine.mbarriers.land(&machine.random);
+      continue;
+    }
     if (!ready.empty()) {
       ready[machine.random() % ready.size()]->resume();
       continue;
     }
-    if (!waits) return;
+    if (suspended) {
+      // At the latest now.
+      if (machine.mbarriers.land(any_order ? &machine.random : nullptr)) continue;
+      return machine.mbarriers.report_stuck();
+    }
+    if (!waits) return end_block(machine, warps, block);
     const auto complain = [&](const Warp& other, const char* what) {
       machine.reports.add(Report::Kind::barrier, waits->waiting(), block, other.first_thread(),
                           what);
@@ -72,6 +101,10 @@ std::string_view name(Report::Kind kind) {
       return "partial warp";
     case Report::Kind::misaligned:
       return "misaligned";
+    case Report::Kind::mbarrier:
+      return "mbarrier";
+    case Report::Kind::stuck:
+      return "stuck";
   }
   return "?";
 }
@@ -97,11 +130,13 @@ std::vector<Report> interpret(const Kernel& kernel, std::span<const std::span<st
     }
     interpreter::Program program = interpreter::compile(phase, memory);
     reports.phase = i;
-    memory.begin_phase(phase, program.written);
+    memory.begin_phase(phase, program.written, program.mbarriers);
+    interpreter::Mbarriers mbarriers(kernel, memory, reports);
     traffic.phase = i;
     Machine machine{phase,
                     program,
                     memory,
+                    mbarriers,
                     reports,
                     options,
                     std::mt19937_64(options.seed + i),

@@ -12,7 +12,8 @@
 
 /// Runs kernels of any target on any machine, and reports what is wrong with them. Blocks run one
 /// after the other; the warps of a GPU's block take turns that a seed decides, switching at
-/// barriers and around accesses of memory that they share. Arithmetic is that of the language.
+/// barriers, at waits for mbarriers, and around accesses of memory that they share. Arithmetic is
+/// that of the language.
 namespace weft::loop {
 
 /// What the accesses of one buffer by one statement asked of memory, over all warps of a phase. A
@@ -35,7 +36,7 @@ struct Traffic {
 std::string print(const Traffic& traffic);
 
 struct InterpretOptions {
-  /// Decides whose turn it is and when asynchronous copies land. 0: as late as they may.
+  /// Decides whose turn it is and when asynchronous and tensor copies land. 0: as late as they may.
   std::uint64_t seed = 0;
   /// Denormal f32 count as zero, as in kernels on the host and with PTX's .ftz.
   bool flush_denormals = true;
@@ -49,14 +50,17 @@ struct InterpretOptions {
 
 struct Report {
   enum class Kind : std::uint8_t {
-    out_of_range,    ///< an access outside of its buffer; it does not happen, a load gives 0
-    uninitialised,   ///< a read of shared or local memory that nothing was written to
-    race,            ///< two threads of a block without a barrier between them
+    out_of_range,   ///< an access outside of its buffer; it does not happen, a load gives 0
+    uninitialised,  ///< a read of shared or local memory that nothing was written to
+    race,  ///< two threads of a block, or a tensor copy and one that has not waited for it,
+           ///< with nothing that orders them
     race_of_blocks,  ///< two blocks of one phase
     in_flight,       ///< an access of what an asynchronous copy is writing, before its wait
     barrier,         ///< not reached by all threads of a block, which ends here
     partial_warp,    ///< an intrinsic for whole warps called by some lanes
-    misaligned
+    misaligned,
+    mbarrier,  ///< used as it may not be
+    stuck      ///< a wait for an mbarrier's phase that nothing completes; the block ends here
   };
   Kind kind;
   std::string kernel;

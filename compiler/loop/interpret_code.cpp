@@ -148,6 +148,7 @@ class Coder {
           code.indices.push_back(expression(code, address.index));
           code.regions.push_back(&memory_.region(address.buffer));
           code.shares = true;
+          program_.mbarriers = program_.mbarriers || s.intrinsic->addresses[i].mbarrier;
           if (s.intrinsic->addresses[i].access != Intrinsic::Access::read) writes(address.buffer);
         }
         for (Ex result : s.results) code.results.push_back(variable(result));

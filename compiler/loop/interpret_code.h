@@ -61,6 +61,7 @@ struct Program {
   std::size_t accumulators = 0;
   std::vector<Region*> sites;
   std::vector<const Buffer*> written;
+  bool mbarriers = false;  ///< are in use
 };
 
 /// `memory` must outlive the program.

@@ -14,9 +14,14 @@ namespace {
 /// What fresh shared and local memory holds: NaN in every float type.
 constexpr std::byte fresh{0xff};
 
-std::string thread_name(std::int16_t thread) {
+std::string thread_name(int thread) {
   return thread == Cell::several ? std::string("several threads")
                                  : fmt::format("thread {}", thread);
+}
+
+/// Leaves out what the one who comes next knows of: whoever knows of that one knows of these.
+void forget_known(std::vector<Epoch>& epochs, const Knowledge& knowledge) {
+  std::erase_if(epochs, [&](Epoch epoch) { return knows(knowledge, epoch); });
 }
 
 std::string block_name(std::int32_t block) {
@@ -83,15 +88,18 @@ Memory::Memory(const Kernel& kernel, std::span<const std::span<std::byte>> argum
   }
 }
 
-void Memory::begin_phase(const Phase& phase, const std::vector<const Buffer*>& written) {
+void Memory::begin_phase(const Phase& phase, const std::vector<const Buffer*>& written,
+                         bool clocks) {
   ++phase_;
   const auto threads = static_cast<std::size_t>(std::max<std::int64_t>(phase.threads, 1));
+  clocks_.begin_phase(clocks, threads);
   std::map<std::byte*, std::shared_ptr<Cells>> by_address;
-  const auto watch = [](std::size_t bytes, std::size_t granule, bool between_blocks) {
+  const auto watch = [&](std::size_t bytes, std::size_t granule, bool between_blocks) {
     auto cells = std::make_shared<Cells>();
     cells->granule = granule;
     cells->between_blocks = between_blocks;
     cells->cells.resize((bytes + granule - 1) / granule);
+    if (clocks) cells->traces.resize(cells->cells.size());
     return cells;
   };
   for (const Buffer* buffer : written) {
@@ -130,12 +138,19 @@ void Memory::begin_phase(const Phase& phase, const std::vector<const Buffer*>& w
 
 void Memory::begin_block() {
   ++interval_;
+  clocks_.begin_block();
   for (auto& [buffer, region] : regions_) {
     if (buffer->space != Space::shared && buffer->space != Space::local) continue;
     std::fill(region.own.begin(), region.own.end(), fresh);
     region.initialised.assign(region.own.size(), false);
+    region.mbarriers.clear();
     if (!region.cells) continue;
     for (Cell& cell : region.cells->cells) cell.copier = Cell::nobody;
+    for (Trace& trace : region.cells->traces) {
+      trace.write = {};
+      trace.atomics.clear();
+      trace.reads.clear();
+    }
   }
   for (Copies& copies : copies_) copies = {};
 }
@@ -173,20 +188,102 @@ void Memory::each_cell(Region& region, std::size_t offset, std::size_t bytes,
                        const Function& function) {
   Cells& cells = *region.cells;
   const std::size_t last = (offset + bytes - 1) / cells.granule;
-  for (std::size_t i = offset / cells.granule; i <= last; ++i) function(cells.cells[i]);
+  for (std::size_t i = offset / cells.granule; i <= last; ++i) function(cells.cells[i], i);
+}
+
+const Knowledge& Memory::knowledge(const Access& access) const {
+  return access.knowledge != nullptr ? *access.knowledge : clocks_.of(access.thread);
+}
+
+Epoch Memory::epoch(const Access& access) const {
+  return access.as.agent >= 0 ? access.as : clocks_.now(access.thread);
+}
+
+int Memory::unordered_writer(const Cells& cells, std::size_t cell, const Access& access,
+                             bool atomic) const {
+  if (!clocks_.on()) {
+    const Cell& one = cells.cells[cell];
+    const bool other = one.write_interval == interval_ && one.writer != access.thread;
+    return other && !(atomic && one.atomic_interval) ? one.writer : Cell::nobody;
+  }
+  const Trace& trace = cells.traces[cell];
+  const Knowledge& known = knowledge(access);
+  const auto other = [&](Epoch epoch) {
+    return epoch.agent != access.thread && !knows(known, epoch);
+  };
+  if (other(trace.write)) return trace.write.agent;
+  if (atomic) return Cell::nobody;
+  for (const Epoch epoch : trace.atomics) {
+    if (other(epoch)) return epoch.agent;
+  }
+  return Cell::nobody;
+}
+
+int Memory::unordered_reader(const Cells& cells, std::size_t cell, const Access& access) const {
+  if (!clocks_.on()) {
+    const Cell& one = cells.cells[cell];
+    const bool other = one.read_interval == interval_ && one.reader != access.thread;
+    return other ? one.reader : Cell::nobody;
+  }
+  const Knowledge& known = knowledge(access);
+  for (const Epoch epoch : cells.traces[cell].reads) {
+    if (epoch.agent != access.thread && !knows(known, epoch)) return epoch.agent;
+  }
+  return Cell::nobody;
+}
+
+void Memory::trace_read(Trace& trace, const Access& access) const {
+  const Epoch now = epoch(access);
+  for (Epoch& read : trace.reads) {
+    if (read.agent != now.agent) continue;
+    read.time = now.time;
+    return;
+  }
+  forget_known(trace.reads, knowledge(access));
+  trace.reads.push_back(now);
+}
+
+void Memory::trace_write(Trace& trace, const Access& access, bool atomic) const {
+  const Epoch now = epoch(access);
+  if (atomic) {
+    forget_known(trace.atomics, knowledge(access));
+    trace.atomics.push_back(now);
+    return;
+  }
+  trace.write = now;
+  trace.atomics.clear();
+  trace.reads.clear();
+}
+
+/// "thread 7 wrote it with no barrier since"
+std::string Memory::who(int agent, const char* did) const {
+  if (!clocks_.on()) return fmt::format("{} {} it with no barrier since", thread_name(agent), did);
+  if (agent < clocks_.threads()) {
+    return fmt::format("{} {} it and nothing orders the two", thread_name(agent), did);
+  }
+  return fmt::format("a tensor copy that has not been waited for {} it", did);
+}
+
+void Memory::check_mbarrier(const Region& region, std::int64_t index, const Access& access) {
+  if (std::find(region.mbarriers.begin(), region.mbarriers.end(), index) ==
+      region.mbarriers.end()) {
+    return;
+  }
+  reports_.add(Report::Kind::mbarrier, access.statement, access.block, access.thread,
+               fmt::format("{}[{}] is an mbarrier", region.buffer->name, index));
 }
 
 void Memory::note_read(Region& region, std::size_t offset, std::size_t bytes,
                        const Access& access) {
   if (!region.cells) return;
   const auto thread = static_cast<std::int16_t>(access.thread);
-  each_cell(region, offset, bytes, [&](Cell& cell) {
+  each_cell(region, offset, bytes, [&](Cell& cell, std::size_t i) {
+    const int writer = unordered_writer(*region.cells, i, access, false);
     if (cell.copier != Cell::nobody) {
       report(Report::Kind::in_flight, access, region, offset,
              fmt::format("is read while {} copies to it", thread_name(cell.copier)));
-    } else if (cell.write_interval == interval_ && cell.writer != thread) {
-      report(Report::Kind::race, access, region, offset,
-             fmt::format("is read; {} wrote it with no barrier since", thread_name(cell.writer)));
+    } else if (writer != Cell::nobody) {
+      report(Report::Kind::race, access, region, offset, "is read; " + who(writer, "wrote"));
     } else if (region.cells->between_blocks && cell.write_phase == phase_ &&
                cell.write_block != access.block) {
       report(Report::Kind::race_of_blocks, access, region, offset,
@@ -198,6 +295,7 @@ void Memory::note_read(Region& region, std::size_t offset, std::size_t bytes,
     const bool foreign = cell.read_phase == phase_ && cell.read_block != access.block;
     cell.read_block = foreign ? Cell::several_blocks : access.block;
     cell.read_phase = phase_;
+    if (clocks_.on()) trace_read(region.cells->traces[i], access);
   });
 }
 
@@ -205,19 +303,18 @@ void Memory::note_write(Region& region, std::size_t offset, std::size_t bytes, c
                         bool atomic) {
   if (!region.cells) return;
   const auto thread = static_cast<std::int16_t>(access.thread);
-  each_cell(region, offset, bytes, [&](Cell& cell) {
+  each_cell(region, offset, bytes, [&](Cell& cell, std::size_t i) {
+    const int writer = unordered_writer(*region.cells, i, access, atomic);
+    const int reader = unordered_reader(*region.cells, i, access);
     const bool again = cell.write_interval == interval_;
     const bool same_phase = cell.write_phase == phase_;
     if (cell.copier != Cell::nobody) {
       report(Report::Kind::in_flight, access, region, offset,
              fmt::format("is written while {} copies to it", thread_name(cell.copier)));
-    } else if (again && cell.writer != thread && !(atomic && cell.atomic_interval)) {
-      report(
-          Report::Kind::race, access, region, offset,
-          fmt::format("is written; {} wrote it with no barrier since", thread_name(cell.writer)));
-    } else if (cell.read_interval == interval_ && cell.reader != thread) {
-      report(Report::Kind::race, access, region, offset,
-             fmt::format("is written; {} read it with no barrier since", thread_name(cell.reader)));
+    } else if (writer != Cell::nobody) {
+      report(Report::Kind::race, access, region, offset, "is written; " + who(writer, "wrote"));
+    } else if (reader != Cell::nobody) {
+      report(Report::Kind::race, access, region, offset, "is written; " + who(reader, "read"));
     } else if (region.cells->between_blocks && same_phase && cell.write_block != access.block &&
                !(atomic && cell.atomic_phase)) {
       report(
@@ -235,6 +332,7 @@ void Memory::note_write(Region& region, std::size_t offset, std::size_t bytes, c
         same_phase && cell.write_block != access.block ? Cell::several_blocks : access.block;
     cell.atomic_phase = atomic && (!same_phase || cell.atomic_phase);
     cell.write_phase = phase_;
+    if (clocks_.on()) trace_write(region.cells->traces[i], access, atomic);
   });
 }
 
@@ -257,6 +355,7 @@ Word Memory::load(Region& region, std::int64_t index, const Access& access) {
   const std::size_t size = size_of(region.buffer->dtype);
   std::size_t offset = 0;
   if (!locate(region, index, size, 1, access, offset)) return 0;
+  check_mbarrier(region, index, access);
   note_read(region, offset, size, access);
   check_initialised(region, offset, size, access);
   return from_memory(region.buffer->dtype, region.data + offset);
@@ -266,6 +365,7 @@ void Memory::store(Region& region, std::int64_t index, Word value, const Access&
   const std::size_t size = size_of(region.buffer->dtype);
   std::size_t offset = 0;
   if (!locate(region, index, size, 1, access, offset)) return;
+  check_mbarrier(region, index, access);
   note_write(region, offset, size, access, false);
   set_initialised(region, offset, size);
   to_memory(region.buffer->dtype, value, region.data + offset);
@@ -317,8 +417,9 @@ void Memory::copy_async(Copy copy, bool at_once) {
   }
   // From now on and until the wait: what others did with these bytes must be behind a barrier.
   note_write(*copy.to, to, bytes, copy.access, false);
-  each_cell(*copy.to, to, bytes,
-            [&](Cell& cell) { cell.copier = static_cast<std::int16_t>(copy.access.thread); });
+  each_cell(*copy.to, to, bytes, [&](Cell& cell, std::size_t) {
+    cell.copier = static_cast<std::int16_t>(copy.access.thread);
+  });
   set_initialised(*copy.to, to, bytes);
   if (at_once) transfer(copy);
   copies_[static_cast<std::size_t>(copy.access.thread)].pending.push_back(copy);
@@ -336,7 +437,7 @@ void Memory::land(std::vector<Copy>& group) {
     const auto bytes = static_cast<std::size_t>(copy.bytes);
     const std::size_t to =
         static_cast<std::size_t>(copy.to_index) * size_of(copy.to->buffer->dtype);
-    each_cell(*copy.to, to, bytes, [](Cell& cell) { cell.copier = Cell::nobody; });
+    each_cell(*copy.to, to, bytes, [](Cell& cell, std::size_t) { cell.copier = Cell::nobody; });
     // Seen by the thread itself from here on, by others after the next barrier.
     note_write(*copy.to, to, bytes, copy.access, false);
   }

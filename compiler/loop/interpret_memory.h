@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "compiler/loop/interpret.h"
+#include "compiler/loop/interpret_clocks.h"
 #include "compiler/loop/intrinsic_meaning.h"
 
 /// The interpreter's memory: contents, which bytes are initialised, who touched them when.
@@ -36,6 +37,9 @@ struct Access {
   const Statement* statement;
   std::int32_t block;
   int thread;
+  /// Of the thread when it asked for the access, where that is not now.
+  const Knowledge* knowledge = nullptr;
+  Epoch as = {};  ///< of the copies that do it in place of the thread
 };
 
 /// Who touched a few bytes last. An interval is the time of one block between two barriers; its
@@ -62,6 +66,7 @@ struct Cells {
   std::size_t granule = 1;  ///< bytes of a cell
   bool between_blocks = false;
   std::vector<Cell> cells;
+  std::vector<Trace> traces;  ///< of each cell, where clocks are on
 };
 
 /// A buffer's memory.
@@ -71,8 +76,9 @@ struct Region {
   std::size_t bytes = 0;   ///< of the buffer, as one thread sees it
   std::size_t stride = 0;  ///< from one thread's memory to the next: local
   std::vector<std::byte> own;
-  std::vector<bool> initialised;  ///< by bytes; empty: all are
-  std::shared_ptr<Cells> cells;   ///< null: not watched
+  std::vector<bool> initialised;        ///< by bytes; empty: all are
+  std::shared_ptr<Cells> cells;         ///< null: not watched
+  std::vector<std::int64_t> mbarriers;  ///< elements that are
 };
 
 class Memory {
@@ -80,11 +86,16 @@ class Memory {
   Memory(const Kernel& kernel, std::span<const std::span<std::byte>> arguments,
          const InterpretOptions& options, Reports& reports);
 
-  /// Argument buffers in `written` are watched in this phase.
-  void begin_phase(const Phase& phase, const std::vector<const Buffer*>& written);
+  /// Argument buffers in `written` are watched in this phase. With `clocks` more than barriers
+  /// orders threads.
+  void begin_phase(const Phase& phase, const std::vector<const Buffer*>& written, bool clocks);
   void begin_block();
   /// All threads of the block have met.
-  void barrier() { ++interval_; }
+  void barrier() {
+    ++interval_;
+    clocks_.meet();
+  }
+  Clocks& clocks() { return clocks_; }
 
   Region& region(const Buffer* buffer) { return regions_.at(buffer); }
 
@@ -111,23 +122,35 @@ class Memory {
   void copy_commit(int thread);
   void copy_wait(int thread, std::int64_t groups);
 
- private:
-  struct Copies {
-    std::vector<Copy> pending;
-    std::deque<std::vector<Copy>> groups;
-  };
-
+  // What accesses consist of.
   /// Where an access lies, or false where it was reported.
   bool locate(const Region& region, std::int64_t index, std::size_t bytes, int alignment,
               const Access& access, std::size_t& offset);
   void note_read(Region& region, std::size_t offset, std::size_t bytes, const Access& access);
   void note_write(Region& region, std::size_t offset, std::size_t bytes, const Access& access,
                   bool atomic);
+  void set_initialised(Region& region, std::size_t offset, std::size_t bytes);
+
+ private:
+  struct Copies {
+    std::vector<Copy> pending;
+    std::deque<std::vector<Copy>> groups;
+  };
+
   template <typename Function>
   void each_cell(Region& region, std::size_t offset, std::size_t bytes, const Function& function);
   void check_initialised(const Region& region, std::size_t offset, std::size_t bytes,
                          const Access& access);
-  void set_initialised(Region& region, std::size_t offset, std::size_t bytes);
+  /// Who wrote or read a cell with nothing that orders it before the access, or Cell::nobody.
+  int unordered_writer(const Cells& cells, std::size_t cell, const Access& access,
+                       bool atomic) const;
+  int unordered_reader(const Cells& cells, std::size_t cell, const Access& access) const;
+  void trace_read(Trace& trace, const Access& access) const;
+  void trace_write(Trace& trace, const Access& access, bool atomic) const;
+  const Knowledge& knowledge(const Access& access) const;
+  Epoch epoch(const Access& access) const;
+  std::string who(int agent, const char* did) const;
+  void check_mbarrier(const Region& region, std::int64_t index, const Access& access);
   void transfer(Copy& copy);
   void land(std::vector<Copy>& group);
   void report(Report::Kind kind, const Access& access, const Region& region, std::size_t offset,
@@ -137,6 +160,7 @@ class Memory {
   Reports& reports_;
   std::unordered_map<const Buffer*, Region> regions_;
   std::vector<Copies> copies_;  ///< of each thread
+  Clocks clocks_;
   std::uint16_t phase_ = 0;
   std::uint32_t interval_ = 0;
 };

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <memory>
 #include <stdexcept>
+#include <utility>
 
 namespace weft::loop::interpreter {
 namespace {
@@ -50,6 +52,8 @@ void Warp::start(std::int64_t block) {
   deferred_.assign(1, {});
   deferred_results_.clear();
   deferred_count_ = 0;
+  missing_phases_ = 0;
+  registers_.clear();
   const Program& program = machine_.program;
   variables_[static_cast<std::size_t>(program.block)].fill(word_of(block));
   if (program.thread >= 0) {
@@ -99,7 +103,7 @@ Task Warp::run(std::vector<Code>& block, std::uint32_t mask) {
         break;
       default:
         statement(code, mask);
-        if (code.shares && turn_ends()) co_await Turn{*this};
+        if (waits_for_phase() || (code.shares && turn_ends())) co_await Turn{*this};
         break;
     }
   }
@@ -200,7 +204,7 @@ void Warp::count_call(const Code& code, std::uint32_t mask) {
   constexpr int widest = 16;
   for (std::size_t i = 0; i < row.addresses.size(); ++i) {
     const Intrinsic::Address& address = row.addresses[i];
-    if (address.bytes > widest) continue;
+    if (address.bytes > widest || address.bytes == 0 || address.mbarrier) continue;
     const Region& region = *code.regions[i];
     const auto size = static_cast<std::int64_t>(size_of(region.buffer->dtype));
     const Lanes& index = value_of(code, code.indices[i]);
@@ -428,8 +432,6 @@ class Warp::Call final : public IntrinsicCall {
     memory().atomic_add(region(address), index(address, lane), value, access(lane));
   }
   void copy_async(int lane, std::size_t to, std::size_t from, bool copies) override {
-    const InterpretOptions& options = warp_.machine_.options;
-    const bool at_once = options.seed != 0 && (warp_.machine_.random() & 1U) != 0;
     memory().copy_async({.to = &region(to),
                          .from = &region(from),
                          .to_index = index(to, lane),
@@ -437,13 +439,20 @@ class Warp::Call final : public IntrinsicCall {
                          .bytes = row().addresses[to].bytes,
                          .copies = copies,
                          .access = access(lane)},
-                        at_once);
+                        lands_at_once());
   }
   Reader reader(int lane, std::size_t address) override {
+    // It may read from now on: what is to be there must be known of now.
+    std::shared_ptr<const Knowledge> known;
+    if (memory().clocks().on()) {
+      known = std::make_shared<const Knowledge>(memory().clocks().of(access(lane).thread));
+    }
     return [&memory = memory(), &region = region(address), index = index(address, lane),
-            access = access(lane)](std::int64_t bytes, std::span<std::byte> to) {
+            access = access(lane), known](std::int64_t bytes, std::span<std::byte> to) {
       const auto size = static_cast<std::int64_t>(size_of(region.buffer->dtype));
-      memory.read(region, index + bytes / size, static_cast<int>(to.size()), to, access);
+      Access at_call = access;
+      at_call.knowledge = known.get();
+      memory.read(region, index + bytes / size, static_cast<int>(to.size()), to, at_call);
     };
   }
   std::int64_t place(int lane, std::size_t address) override {
@@ -475,6 +484,30 @@ class Warp::Call final : public IntrinsicCall {
     memory().copy_wait(warp_.first_thread() + lane, groups);
   }
 
+  void mbarrier_initialise(int lane, std::size_t address, std::int64_t arrivals) override {
+    mbarriers().initialise(region(address), index(address, lane), arrivals, access(lane));
+  }
+  void mbarrier_fence(int lane) override { mbarriers().fence(warp_.first_thread() + lane); }
+  void mbarrier_arrive(int lane, std::size_t address, std::int64_t bytes) override {
+    mbarriers().arrive(region(address), index(address, lane), bytes, access(lane));
+  }
+  void mbarrier_wait(int lane, std::size_t address, std::int64_t parity) override {
+    mbarriers().wait(region(address), index(address, lane), parity, access(lane),
+                     warp_.missing_phases_);
+  }
+  void copy_tensor(int lane, std::size_t to, std::size_t mbarrier, std::size_t map,
+                   std::vector<std::int64_t> coordinates) override {
+    mbarriers().copy({.to = &region(to),
+                      .to_index = index(to, lane),
+                      .mbarrier = &region(mbarrier),
+                      .mbarrier_index = index(mbarrier, lane),
+                      .map = region(map).buffer,
+                      .coordinates = std::move(coordinates),
+                      .access = access(lane)},
+                     lands_at_once());
+  }
+  void registers(std::int64_t) override { warp_.registers_.push_back(code_.statement); }
+
  private:
   /// What stands for results that are not there yet: a NaN that no arithmetic makes.
   static constexpr std::uint32_t no_number = 0x7fa00000U;
@@ -494,6 +527,10 @@ class Warp::Call final : public IntrinsicCall {
   }
 
   Memory& memory() { return warp_.machine_.memory; }
+  Mbarriers& mbarriers() { return warp_.machine_.mbarriers; }
+  bool lands_at_once() {
+    return warp_.machine_.options.seed != 0 && (warp_.machine_.random() & 1U) != 0;
+  }
   const Intrinsic& row() const { return *code_.statement->intrinsic; }
   Region& region(std::size_t address) { return *code_.regions[address]; }
   std::int64_t index(std::size_t address, int lane) const {

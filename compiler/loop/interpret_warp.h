@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "compiler/loop/interpret_code.h"
+#include "compiler/loop/interpret_mbarrier.h"
 #include "compiler/loop/interpret_memory.h"
 #include "compiler/loop/interpret_traffic.h"
 
@@ -79,6 +80,7 @@ struct Machine {
   const Phase& phase;
   Program& program;
   Memory& memory;
+  Mbarriers& mbarriers;
   Reports& reports;
   const InterpretOptions& options;
   std::mt19937_64 random;
@@ -93,11 +95,14 @@ class Warp {
   Warp& operator=(const Warp&) = delete;
 
   void start(std::int64_t block);
-  /// Runs until its turn is over, it waits at a barrier, or it has ended.
+  /// Runs until its turn is over, it waits, or it has ended.
   void resume();
   bool finished() const { return task_.done(); }
   const Statement* waiting() const { return waiting_; }  ///< the barrier that it is at, or null
   void pass_barrier() { waiting_ = nullptr; }
+  bool waits_for_phase() const { return missing_phases_ > 0; }
+  /// Where it has handed over registers.
+  const std::vector<const Statement*>& registers() const { return registers_; }
   int first_thread() const { return number_ * warp_lanes; }
 
  private:
@@ -160,6 +165,8 @@ class Warp {
   std::uint32_t deferred_count_ = 0;
   std::int64_t position_ = -1;  ///< in a full group of a vector loop, or -1
   const Statement* waiting_ = nullptr;
+  int missing_phases_ = 0;  ///< of mbarriers that lanes wait for
+  std::vector<const Statement*> registers_;
   std::coroutine_handle<> here_;
   Task task_;
 };

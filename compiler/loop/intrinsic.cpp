@@ -7,6 +7,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "compiler/loop/intrinsic_rows.h"
+
 namespace weft::loop {
 namespace {
 
@@ -456,6 +458,7 @@ std::vector<Intrinsic> make_rows() {
          .ptx = function.ptx});
   }
   add_group_products(row);
+  for (Intrinsic& copy_row : tensor_copy_rows()) row(std::move(copy_row));
   return rows;
 }
 

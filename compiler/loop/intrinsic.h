@@ -17,16 +17,19 @@ namespace weft::loop {
 struct Intrinsic {
   struct Operand {
     Scalar type;
-    bool immediate = false;  ///< a constant in [0, limit], part of the instruction
+    bool immediate = false;  ///< a constant in [least, limit], part of the instruction
     std::int64_t limit = 0;
+    std::int64_t least = 0;
+    std::int64_t multiple = 1;  ///< of which the constant is one
   };
   enum class Access : std::uint8_t { read, write, update };
   struct Address {
-    Space space;  ///< argument (global memory) or shared
+    Space space;  ///< argument (global memory), shared or tensor_map
     Access access;
-    int bytes;                        ///< read or written from the element on
-    int alignment;                    ///< of the element's address, bytes
+    int bytes;      ///< read or written from the element on; 0: a tensor map's box
+    int alignment;  ///< of the element's address, bytes
     std::optional<DType> dtype = {};  ///< of the buffer; any where not given
+    bool mbarrier = false;            ///< the element is one
   };
 
   std::string_view name;
@@ -38,6 +41,8 @@ struct Intrinsic {
   bool whole_warp = false;
   /// Its order among other statements matters though it may have no address.
   bool ordered = false;
+  /// What other threads have written may be there after it, whatever its addresses are.
+  bool acquires = false;
   /// The last so many operands are the results' registers before the call, and not in the text.
   std::size_t tied = 0;
   bool specific = false;  ///< only where the target is of that very capability ("sm_90a")
@@ -45,7 +50,7 @@ struct Intrinsic {
   Meaning meaning = nullptr;
   /// PTX, with $0, $1, ... for results, operands and addresses in this order. A boolean is a
   /// 32-bit register that holds 0 or 1. An address in shared memory is a 32-bit register (the
-  /// shared window's own address), one in global memory a 64-bit one.
+  /// shared window's own address), one in global memory or of a tensor map a 64-bit one.
   std::string_view ptx;
 
   /// A function of its operands, called by each lane for itself.

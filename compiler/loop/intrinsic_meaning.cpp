@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "compiler/loop/interpret_value.h"
 
@@ -229,6 +230,36 @@ void atomic_add(IntrinsicCall& call) {
     call.atomic_add(lane, 0, f32_of(call.operands[0][l]));
   });
 }
+
+void mbarrier_initialise(IntrinsicCall& call) {
+  each_lane(call, [&](int lane, std::size_t l) {
+    call.mbarrier_initialise(lane, 0, integer_of(call.operands[0][l]));
+  });
+}
+void mbarrier_fence(IntrinsicCall& call) {
+  each_lane(call, [&](int lane, std::size_t) { call.mbarrier_fence(lane); });
+}
+void mbarrier_arrive(IntrinsicCall& call) {
+  each_lane(call, [&](int lane, std::size_t) { call.mbarrier_arrive(lane, 0, 0); });
+}
+void mbarrier_arrive_expect(IntrinsicCall& call) {
+  each_lane(call, [&](int lane, std::size_t l) {
+    call.mbarrier_arrive(lane, 0, integer_of(call.operands[0][l]));
+  });
+}
+void mbarrier_wait(IntrinsicCall& call) {
+  each_lane(call, [&](int lane, std::size_t l) {
+    call.mbarrier_wait(lane, 0, integer_of(call.operands[0][l]));
+  });
+}
+void copy_tensor(IntrinsicCall& call) {
+  each_lane(call, [&](int lane, std::size_t l) {
+    std::vector<std::int64_t> coordinates;
+    for (const Lanes& axis : call.operands) coordinates.push_back(integer_of(axis[l]));
+    call.copy_tensor(lane, 0, 1, 2, std::move(coordinates));
+  });
+}
+void registers(IntrinsicCall& call) { call.registers(integer_of(call.operands[0][0])); }
 
 void exp2(IntrinsicCall& call) {
   approximate(call, [](double x) { return std::exp2(x); });

@@ -37,6 +37,18 @@ class IntrinsicCall {
   virtual void copy_commit(int lane) = 0;
   virtual void copy_wait(int lane, std::int64_t groups) = 0;
 
+  /// Of the lane's mbarrier, one of the row's addresses.
+  virtual void mbarrier_initialise(int lane, std::size_t address, std::int64_t arrivals) = 0;
+  virtual void mbarrier_fence(int lane) = 0;
+  virtual void mbarrier_arrive(int lane, std::size_t address, std::int64_t bytes) = 0;
+  /// The lane goes on when the phase of that parity has completed.
+  virtual void mbarrier_wait(int lane, std::size_t address, std::int64_t parity) = 0;
+  /// Starts the copy of a box of `map` at coordinates.
+  virtual void copy_tensor(int lane, std::size_t to, std::size_t mbarrier, std::size_t map,
+                           std::vector<std::int64_t> coordinates) = 0;
+  /// The warp goes on with so many registers a thread.
+  virtual void registers(std::int64_t count) = 0;
+
   /// Work of the warp that is under way until its group has been waited for: it reads memory then
   /// and gives its results, which stand for them until then are its number.
   struct Deferred {
@@ -84,6 +96,13 @@ void copy_async(IntrinsicCall& call);
 void copy_commit(IntrinsicCall& call);
 void copy_wait(IntrinsicCall& call);
 void atomic_add(IntrinsicCall& call);
+void mbarrier_initialise(IntrinsicCall& call);
+void mbarrier_fence(IntrinsicCall& call);
+void mbarrier_arrive(IntrinsicCall& call);
+void mbarrier_arrive_expect(IntrinsicCall& call);
+void mbarrier_wait(IntrinsicCall& call);
+void copy_tensor(IntrinsicCall& call);
+void registers(IntrinsicCall& call);
 void exp2(IntrinsicCall& call);
 void log2(IntrinsicCall& call);
 void reciprocal(IntrinsicCall& call);

@@ -52,6 +52,21 @@ const Buffer* Kernel::table(std::string buffer_name, DType dtype, std::vector<do
   return &buffers.back();
 }
 
+const Buffer* Kernel::tensor_map(std::string buffer_name, TensorView view) {
+  if (const std::optional<std::string> why = refusal(view)) {
+    throw std::logic_error("tensor map " + buffer_name + " of kernel " + name + " " + *why);
+  }
+  buffers.push_back({.name = std::move(buffer_name),
+                     .dtype = view.buffer->dtype,
+                     .elements = 1,
+                     .space = Space::tensor_map,
+                     .writable = false,
+                     .index = static_cast<int>(tensor_maps.size()),
+                     .values = {}});
+  tensor_maps.push_back(std::move(view));
+  return &buffers.back();
+}
+
 Statement* Builder::append(StatementKind kind) {
   if (!block_) throw std::logic_error("a statement outside of a phase");
   Statement& statement = kernel_.statements.emplace_back();
@@ -291,10 +306,12 @@ std::vector<Ex> Builder::call(const Intrinsic& intrinsic, std::vector<Ex> operan
                              std::string(name(operands[i]->type)) + " instead of " +
                              std::string(name(wanted.type)));
     }
-    if (wanted.immediate && (operands[i]->kind != ExprKind::constant || operands[i]->integer < 0 ||
-                             operands[i]->integer > wanted.limit)) {
-      throw std::logic_error(row + ": operand " + std::to_string(i) +
-                             " must be a constant from 0 to " + std::to_string(wanted.limit));
+    if (wanted.immediate &&
+        (operands[i]->kind != ExprKind::constant || operands[i]->integer < wanted.least ||
+         operands[i]->integer > wanted.limit || operands[i]->integer % wanted.multiple != 0)) {
+      throw std::logic_error(row + ": operand " + std::to_string(i) + " must be a constant from " +
+                             std::to_string(wanted.least) + " to " + std::to_string(wanted.limit) +
+                             ", a multiple of " + std::to_string(wanted.multiple));
     }
   }
   for (std::size_t i = 0; i < addresses.size(); ++i) {
@@ -308,6 +325,15 @@ std::vector<Ex> Builder::call(const Intrinsic& intrinsic, std::vector<Ex> operan
     }
     if (wanted.access != Intrinsic::Access::read && !buffer->writable) {
       throw std::logic_error(row + ": " + buffer->name + " is read-only");
+    }
+    if (wanted.space == Space::tensor_map) {
+      const Ex index = addresses[i].index;
+      const std::size_t axes =
+          kernel_.tensor_maps.at(static_cast<std::size_t>(buffer->index)).extents.size();
+      if (index->kind != ExprKind::constant || index->integer != 0 || axes != operands.size()) {
+        throw std::logic_error(row + ": " + buffer->name + " has " + std::to_string(axes) +
+                               " axes and is named with index 0");
+      }
     }
   }
   Statement* statement = append(StatementKind::intrinsic);

@@ -10,6 +10,7 @@
 
 #include "compiler/loop/expr.h"
 #include "compiler/loop/intrinsic.h"
+#include "compiler/loop/tensor_view.h"
 #include "runtime/plan/transform.h"
 
 /// The loop language: statements and kernels.
@@ -119,6 +120,7 @@ struct Kernel {
   Arena arena;
   std::deque<Buffer> buffers;
   std::vector<const Buffer*> arguments;
+  std::vector<TensorView> tensor_maps;
   std::vector<Phase> phases;
   std::deque<Statement> statements;
   std::deque<Accumulator> accumulators;
@@ -129,6 +131,9 @@ struct Kernel {
   /// large.
   const Buffer* shared(std::string name, DType dtype, std::int64_t elements);
   const Buffer* table(std::string name, DType dtype, std::vector<double> values);
+  /// A view for tensor copies, whose addresses name it with index 0. Throws std::logic_error where
+  /// there is a refusal() of it.
+  const Buffer* tensor_map(std::string name, TensorView view);
 };
 
 /// Appends statements to a kernel; loops nest by callbacks.

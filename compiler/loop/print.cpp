@@ -133,6 +133,7 @@ std::string ExpressionPrinter::variable(Ex expr) {
 std::string ExpressionPrinter::buffer(const Buffer* buffer) {
   if (buffer_names_) return buffer->name;
   if (buffer->space == Space::argument) return fmt::format("a{}", buffer->index);
+  if (buffer->space == Space::tensor_map) return fmt::format("m{}", buffer->index);
   const char space = buffer->space == Space::local    ? 'l'
                      : buffer->space == Space::shared ? 's'
                                                       : 't';
@@ -255,6 +256,10 @@ class KernelPrinter {
     out_ += ")\n";
     for (const Buffer& buffer : kernel_.buffers) {
       if (buffer.space == Space::argument) continue;
+      if (buffer.space == Space::tensor_map) {
+        view(buffer);
+        continue;
+      }
       const char* space = buffer.space == Space::local    ? "local"
                           : buffer.space == Space::shared ? "shared"
                                                           : "table";
@@ -289,6 +294,14 @@ class KernelPrinter {
   }
 
  private:
+  void view(const Buffer& buffer) {
+    const TensorView& v = kernel_.tensor_maps[static_cast<std::size_t>(buffer.index)];
+    out_ += fmt::format("  tensor map {}: {}[{}] from {} by {}, boxes of {}{}\n",
+                        expressions_.buffer(&buffer), expressions_.buffer(v.buffer),
+                        fmt::join(v.extents, ", "), v.offset, fmt::join(v.strides, ", "),
+                        fmt::join(v.box, " x "), v.exchanged ? ", exchanged" : "");
+  }
+
   void transform(const plan::Transform& t) {
     const auto side = [&](const plan::Transform::Side& s) {
       return fmt::format("{} from byte {} by {}, {}, {}",

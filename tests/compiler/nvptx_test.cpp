@@ -140,6 +140,90 @@ TEST(Nvptx, PhasesAreEntriesOfTheirOwn) {
   EXPECT_TRUE(has(ptx, ".entry test_kernel_1(")) << ptx;
 }
 
+const loop::Buffer* tensor_map(loop::Kernel& kernel, const loop::Buffer* buffer, std::size_t axes) {
+  loop::TensorView view{.buffer = buffer, .extents = {}, .strides = {}, .box = {}};
+  for (std::size_t i = 0; i < axes; ++i) {
+    view.extents.push_back(8);
+    view.strides.push_back(std::int64_t{1} << (3 * i));
+    view.box.push_back(4);
+  }
+  return kernel.tensor_map("map" + std::to_string(kernel.tensor_maps.size()), std::move(view));
+}
+
+/// Tensor maps stay where the launch has put them: no thread has a copy.
+TEST(Nvptx, TensorMapsAreParametersByValue) {
+  loop::Kernel kernel;
+  kernel.name = "test";
+  loop::Builder b(kernel);
+  loop::Arena& a = b.arena();
+  const auto* x = kernel.argument("x", DType::f32, 4096, false);
+  const auto* y = kernel.argument("y", DType::f32, 4096, true);
+  const auto* first = tensor_map(kernel, x, 2);
+  const auto* second = tensor_map(kernel, x, 3);
+  const auto* tile = kernel.shared("tile", DType::f32, 128);
+  const auto* barrier = kernel.shared("barrier", DType::i64, 1);
+  const Ex zero = a.integer(0), word = a.integer(Scalar::i32, 0);
+  for (int phase = 0; phase < 2; ++phase) {
+    b.phase(1, 128, [&](Ex, Ex thread) {
+      b.condition(a.equal(thread, zero), [&] {
+        b.call(loop::intrinsic("mbarrier_initialise"), {a.integer(Scalar::i32, 1)},
+               {{barrier, zero}});
+        b.call(loop::intrinsic("mbarrier_fence"), {});
+      });
+      b.barrier();
+      // A loop in a branch: where the address of a map is easily taken for one in local memory.
+      b.condition(a.equal(thread, zero), [&] {
+        b.loop(a.integer(4), [&](Ex i) {
+          const Ex row = a.cast(i, Scalar::i32);
+          b.call(loop::intrinsic("copy_tensor.2"), {word, row},
+                 {{tile, zero}, {barrier, zero}, {first, zero}});
+          b.call(loop::intrinsic("copy_tensor.3"), {word, row, row},
+                 {{tile, a.integer(64)}, {barrier, zero}, {second, zero}});
+        });
+      });
+      b.store(y, thread, a.load(tile, thread));
+      b.call(loop::intrinsic("registers_lower"), {a.integer(Scalar::i32, 40)});
+    });
+  }
+  for (const char* processor : {"sm_90a"}) {
+    const std::string ptx = generate_device(kernel, "maps", device_target(processor)).ptx;
+    for (const char* name : {"maps_0", "maps_1"}) {
+      EXPECT_TRUE(has(ptx, fmt::format(".param .align 64 .b8 {}_param_2[128],", name))) << ptx;
+      EXPECT_TRUE(has(ptx, fmt::format(".param .align 64 .b8 {}_param_3[128]\n", name))) << ptx;
+    }
+    EXPECT_TRUE(has(ptx, "cvta.param.u64")) << ptx;
+    EXPECT_FALSE(has(ptx, ".local")) << ptx;
+    const std::string said = test::assemble(ptx, processor);
+    EXPECT_TRUE(said.empty() || said.find("0 bytes stack frame") != std::string::npos) << said;
+    EXPECT_EQ(said.find("ignored"), std::string::npos) << said;
+  }
+}
+
+/// What was read before a loop is not what is there when one of its waits is over.
+TEST(Nvptx, WaitsForgetWhatWasReadBeforeLoops) {
+  loop::Kernel kernel;
+  kernel.name = "test";
+  loop::Builder b(kernel);
+  loop::Arena& a = b.arena();
+  const auto* y = kernel.argument("y", DType::f32, 4096, true);
+  const auto* tile = kernel.shared("tile", DType::f32, 128);
+  const auto* barrier = kernel.shared("barrier", DType::i64, 1);
+  b.phase(1, 128, [&](Ex, Ex thread) {
+    const Ex value = a.load(tile, thread);
+    b.store(y, thread, value);
+    b.loop(a.integer(8), [&](Ex i) {
+      b.store(y, a.add(thread, a.mul(i, a.integer(128))), value);
+      b.call(loop::intrinsic("mbarrier_wait"), {a.integer(Scalar::i32, 0)},
+             {{barrier, a.integer(0)}});
+    });
+  });
+  const std::string ptx = generate_device(kernel, "waits", device_target("sm_90a")).ptx;
+  test::assemble(ptx, "sm_90a");
+  std::size_t loads = 0;
+  for (std::size_t at = 0; (at = ptx.find("ld.shared", at)) != std::string::npos; ++at) ++loads;
+  EXPECT_GE(loads, 2U) << ptx;
+}
+
 /// Every row of the table, with operands that are loaded and results that are stored.
 TEST(Nvptx, EveryIntrinsicAssembles) {
   for (const loop::Intrinsic& row : loop::intrinsics()) {
@@ -157,7 +241,7 @@ TEST(Nvptx, EveryIntrinsicAssembles) {
         for (const loop::Intrinsic::Operand& operand : row.operands) {
           const Ex at = a.add(thread, a.integer(static_cast<std::int64_t>(operands.size()) * 32));
           if (operand.immediate) {
-            operands.push_back(a.integer(operand.type, 0));
+            operands.push_back(a.integer(operand.type, operand.least));
           } else if (operand.type == Scalar::f32) {
             operands.push_back(a.load(floats, at));
           } else if (operand.type == Scalar::boolean) {
@@ -168,6 +252,10 @@ TEST(Nvptx, EveryIntrinsicAssembles) {
         }
         std::vector<loop::Address> addresses;
         for (const loop::Intrinsic::Address& address : row.addresses) {
+          if (address.space == loop::Space::tensor_map) {
+            addresses.push_back({tensor_map(kernel, floats, row.operands.size()), a.integer(0)});
+            continue;
+          }
           const DType dtype = address.dtype.value_or(DType::f32);
           const loop::Buffer* buffer =
               address.space == loop::Space::shared

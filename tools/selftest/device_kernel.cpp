@@ -30,6 +30,9 @@ void run_on_device(const loop::Kernel& kernel, std::vector<std::vector<std::byte
                            .threads = kernel.phases[i].threads,
                            .shared_bytes = code.shared_bytes});
   }
+  for (const loop::TensorView& view : kernel.tensor_maps) {
+    made.tensor_maps.push_back(loop::tensor_map(view));
+  }
   plan.kernels.push_back(std::move(made));
   plan::Step launch;
   State state;
