@@ -15,104 +15,19 @@
 #include "compiler/loop/interpret.h"
 #include "compiler/loop/interpret_value.h"
 #include "runtime/plan/error.h"
+#include "tools/selftest/case_kernel.h"
 #include "tools/selftest/operands.h"
 
 namespace weft::selftest {
 namespace {
 
-using loop::Buffer;
-using loop::Ex;
-using loop::Intrinsic;
-using loop::Scalar;
-using loop::Space;
-using Bytes = std::vector<std::byte>;
 using Packing = IntrinsicCase::Packing;
-
-constexpr std::int64_t warp = 32;
-constexpr std::int64_t threads = 64;
-
-/// A kernel with its arguments' memory, while it is being made.
-class Case {
- public:
-  Case(std::string name, int capability) : kernel_(std::make_shared<loop::Kernel>()) {
-    one_.name = std::move(name);
-    one_.capability = capability;
-    kernel_->name = one_.name;
-  }
-
-  loop::Arena& arena() { return kernel_->arena; }
-  loop::Kernel& kernel() { return *kernel_; }
-
-  const Buffer* input(DType dtype, Bytes bytes) {
-    const auto elements = static_cast<std::int64_t>(bytes.size() / size_of(dtype));
-    one_.arguments.push_back(std::move(bytes));
-    return kernel_->argument(fmt::format("in{}", one_.arguments.size()), dtype, elements, false);
-  }
-  const Buffer* words(const std::vector<std::uint32_t>& values) {
-    return input(DType::i32, bytes_of(values));
-  }
-  const Buffer* output(DType dtype, std::int64_t elements) {
-    constexpr std::byte fresh{0xff};
-    return output(dtype, Bytes(static_cast<std::size_t>(elements) * size_of(dtype), fresh));
-  }
-  const Buffer* output(DType dtype, Bytes bytes) {
-    const auto elements = static_cast<std::int64_t>(bytes.size() / size_of(dtype));
-    one_.arguments.push_back(std::move(bytes));
-    return kernel_->argument(fmt::format("out{}", one_.arguments.size()), dtype, elements, true);
-  }
-
-  /// One phase over `count` positions; `body` is given a thread's own.
-  void phase(std::int64_t count,
-             const std::function<void(loop::Builder& b, Ex position, Ex thread)>& body,
-             std::int64_t block_threads = threads) {
-    loop::Builder b(*kernel_);
-    b.phase(count / block_threads, block_threads, [&](Ex block, Ex thread) {
-      loop::Arena& a = arena();
-      body(b, b.let(a.add(a.mul(block, a.integer(block_threads)), thread)), thread);
-    });
-  }
-
-  IntrinsicCase take() {
-    one_.kernel = kernel_;
-    return std::move(one_);
-  }
-  IntrinsicCase& one() { return one_; }
-
- private:
-  IntrinsicCase one_;
-  std::shared_ptr<loop::Kernel> kernel_;
-};
-
-DType memory_type(Scalar type) {
-  switch (type) {
-    case Scalar::f32:
-      return DType::f32;
-    case Scalar::f64:
-      return DType::f64;
-    case Scalar::i64:
-      return DType::i64;
-    case Scalar::u8:
-      return DType::u8;
-    default:
-      return DType::i32;
-  }
-}
-
-/// A register's value from its element in memory; truth values lie there as i32.
-Ex taken(loop::Arena& a, const Buffer* buffer, Ex position, Scalar type) {
-  const Ex value = a.load(buffer, position);
-  return type == Scalar::boolean ? a.cast(value, Scalar::boolean) : value;
-}
-
-Ex stored(loop::Arena& a, Ex value) {
-  return value->type == Scalar::boolean ? a.cast(value, Scalar::i32) : value;
-}
 
 /// A row without addresses, called by every lane with `operands` (32-bit words, one vector an
 /// operand; immediates have one word).
 IntrinsicCase plain(const Intrinsic& row, const std::string& name,
                     const std::vector<std::vector<std::uint32_t>>& operands) {
-  Case one(name, row.capability);
+  CaseKernel one(name, row.capability);
   one.one().specific = row.specific;
   std::vector<const Buffer*> in, out;
   std::int64_t count = threads;
@@ -299,7 +214,7 @@ void add_group_product(std::vector<IntrinsicCase>& cases, const Intrinsic& row) 
   };
   const auto build = [&](bool accumulate, std::uint32_t kept_bits) {
     Operands random(row.name);
-    Case one(fmt::format("{}/{}", name, accumulate ? "sums" : "fresh"), row.capability);
+    CaseKernel one(fmt::format("{}/{}", name, accumulate ? "sums" : "fresh"), row.capability);
     one.one().specific = row.specific;
     struct Tile {
       const Buffer* from;
@@ -383,7 +298,7 @@ void add_group_product(std::vector<IntrinsicCase>& cases, const Intrinsic& row) 
 void add_load(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
   constexpr std::int64_t row_words = 4, stride = 12, words = threads * stride;
   Operands random(row.name);
-  Case one(std::string(row.name), row.capability);
+  CaseKernel one(std::string(row.name), row.capability);
   const Buffer* in = one.words(random.bits(static_cast<std::size_t>(words)));
   std::vector<std::uint32_t> places = random.permutation(threads);
   for (std::uint32_t& place : places) place *= stride;
@@ -414,7 +329,7 @@ void add_copies(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
   const std::int64_t words = row.addresses[0].bytes / 4;
   for (std::int64_t left = 0; left < groups; ++left) {
     Operands random(row.name);
-    Case one(fmt::format("{}/wait{}", row.name, left), row.capability);
+    CaseKernel one(fmt::format("{}/wait{}", row.name, left), row.capability);
     const std::int64_t pieces = groups * threads;
     const Buffer* in = one.words(random.bits(static_cast<std::size_t>(pieces * words)));
     const Buffer* from = one.words(random.permutation(pieces));
@@ -450,7 +365,7 @@ void add_copies(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
 void add_atomics(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
   constexpr std::int64_t sums = 8;
   Operands random(row.name);
-  Case one(std::string(row.name), row.capability);
+  CaseKernel one(std::string(row.name), row.capability);
   std::vector<std::uint32_t> values;
   for (std::int64_t i = 0; i < 4 * threads; ++i) {
     values.push_back(std::bit_cast<std::uint32_t>(static_cast<float>(random.integer(-99, 99))));
@@ -489,6 +404,9 @@ void add_row(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
   // With their commits and waits.
   if (name.starts_with("copy_async.")) return add_copies(cases, row);
   if (name == "copy_commit" || name == "copy_wait") return;
+  if (name.starts_with("copy_tensor.")) return add_tensor_copy(cases, row);
+  if (name.starts_with("mbarrier_")) return;
+  if (name.starts_with("registers_")) return add_registers(cases, row);
   if (name.starts_with("group_product.") || name.starts_with("group_product_registers.")) {
     return add_group_product(cases, row);
   }
@@ -508,134 +426,6 @@ void add_row(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
                 : name == "round_tf32" ? Packing::tf32
                                        : Packing::none;
   cases.push_back(std::move(one));
-}
-
-// ---- the language's own operations --------------------------------------------------------------
-
-using Value = std::function<Ex(loop::Arena& a, std::span<const Ex> operands)>;
-
-/// One operation of one type on `arity` operands, exactly.
-void add_operation(std::vector<IntrinsicCase>& cases, const std::string& name, Scalar type,
-                   std::size_t arity, const Value& value) {
-  Operands random(name);
-  Case one(name, 80);
-  std::vector<const Buffer*> in;
-  std::int64_t count = 0;
-  for (std::size_t i = 0; i < arity; ++i) {
-    Bytes bytes = random.elements(memory_type(type), type == Scalar::boolean, i);
-    count = static_cast<std::int64_t>(bytes.size() / size_of(memory_type(type)));
-    in.push_back(one.input(memory_type(type), std::move(bytes)));
-  }
-  const Buffer* out = nullptr;
-  one.phase(count, [&](loop::Builder& b, Ex position, Ex) {
-    loop::Arena& a = one.arena();
-    std::vector<Ex> operands;
-    for (const Buffer* buffer : in) operands.push_back(b.let(taken(a, buffer, position, type)));
-    const Ex result = stored(a, value(a, operands));
-    out = one.output(memory_type(result->type), count);
-    b.store(out, position, result);
-  });
-  cases.push_back(one.take());
-}
-
-void add_operations(std::vector<IntrinsicCase>& cases) {
-  using loop::Binary;
-  using loop::Unary;
-  const auto unary = [&](std::string_view operation, Unary op,
-                         std::initializer_list<Scalar> types) {
-    for (const Scalar type : types) {
-      add_operation(cases, fmt::format("{}.{}", operation, loop::name(type)), type, 1,
-                    [op](loop::Arena& a, std::span<const Ex> x) { return a.unary(op, x[0]); });
-    }
-  };
-  const auto binary = [&](std::string_view operation, Binary op,
-                          std::initializer_list<Scalar> types) {
-    for (const Scalar type : types) {
-      add_operation(
-          cases, fmt::format("{}.{}", operation, loop::name(type)), type, 2,
-          [op](loop::Arena& a, std::span<const Ex> x) { return a.binary(op, x[0], x[1]); });
-    }
-  };
-  static constexpr auto floats = {Scalar::f32, Scalar::f64};
-  static constexpr auto integers = {Scalar::u8, Scalar::i32, Scalar::i64};
-  static constexpr auto numbers = {Scalar::u8, Scalar::i32, Scalar::i64, Scalar::f32, Scalar::f64};
-  unary("negate", Unary::negate, numbers);
-  unary("absolute", Unary::absolute, {Scalar::i32, Scalar::i64, Scalar::f32, Scalar::f64});
-  unary("square_root", Unary::square_root, floats);
-  unary("floor", Unary::floor, floats);
-  unary("round_even", Unary::round_even, floats);
-  unary("bitwise_not", Unary::bitwise_not, integers);
-  unary("round_f16", Unary::round_f16, {Scalar::f32});
-  unary("round_bf16", Unary::round_bf16, {Scalar::f32});
-  binary("add", Binary::add, numbers);
-  binary("subtract", Binary::subtract, numbers);
-  binary("multiply", Binary::multiply, numbers);
-  binary("divide", Binary::divide, numbers);
-  binary("remainder", Binary::remainder, integers);
-  binary("minimum", Binary::minimum, numbers);
-  binary("maximum", Binary::maximum, numbers);
-  binary("bitwise_and", Binary::bitwise_and, integers);
-  binary("bitwise_or", Binary::bitwise_or, integers);
-  binary("bitwise_xor", Binary::bitwise_xor, integers);
-  binary("multiply_high_unsigned", Binary::multiply_high_unsigned, {Scalar::i32});
-  binary("equal", Binary::equal, numbers);
-  binary("not_equal", Binary::not_equal, numbers);
-  binary("less", Binary::less, numbers);
-  binary("less_equal", Binary::less_equal, numbers);
-  for (const Scalar type : floats) {
-    add_operation(cases, fmt::format("fma.{}", loop::name(type)), type, 3,
-                  [](loop::Arena& a, std::span<const Ex> x) { return a.fma(x[0], x[1], x[2]); });
-  }
-  for (const Scalar type : {Scalar::i32, Scalar::i64}) {
-    for (const auto& [operation, op] : {std::pair{"shift_left", Binary::shift_left},
-                                        {"shift_right", Binary::shift_right},
-                                        {"shift_right_logical", Binary::shift_right_logical}}) {
-      add_operation(cases, fmt::format("{}.{}", operation, loop::name(type)), type, 2,
-                    [op, type](loop::Arena& a, std::span<const Ex> x) {
-                      const Ex by = a.binary(Binary::bitwise_and, x[1], a.integer(type, 31));
-                      return a.binary(op, x[0], by);
-                    });
-    }
-  }
-  for (const std::int64_t divisor : {1, 2, 3, 7, 64, 1000003}) {
-    for (const bool quotient : {true, false}) {
-      if (divisor == 1 && !quotient) continue;
-      add_operation(cases, fmt::format("floor_{}_{}", quotient ? "divide" : "modulo", divisor),
-                    Scalar::i64, 1, [=](loop::Arena& a, std::span<const Ex> x) {
-                      return quotient ? a.floor_div(x[0], divisor) : a.floor_mod(x[0], divisor);
-                    });
-    }
-  }
-  for (const auto& [from, to] : {std::pair{Scalar::f32, Scalar::i32},
-                                 {Scalar::i32, Scalar::f32},
-                                 {Scalar::f64, Scalar::i64},
-                                 {Scalar::i64, Scalar::f64}}) {
-    add_operation(
-        cases, fmt::format("bits.{}_{}", loop::name(from), loop::name(to)), from, 1,
-        [type = to](loop::Arena& a, std::span<const Ex> x) { return a.bits(x[0], type); });
-  }
-}
-
-/// Every type in memory to every other: the load's conversion, the cast and the store's rounding.
-void add_casts(std::vector<IntrinsicCase>& cases) {
-  constexpr std::array types = {DType::f64, DType::f32, DType::f16, DType::bf16,
-                                DType::i64, DType::i32, DType::u8,  DType::boolean};
-  for (const DType from : types) {
-    for (const DType to : types) {
-      const std::string name = fmt::format("cast.{}_{}", weft::name(from), weft::name(to));
-      Operands random(name);
-      Case one(name, 80);
-      Bytes bytes = random.elements(from, from == DType::boolean, 0);
-      const auto count = static_cast<std::int64_t>(bytes.size() / size_of(from));
-      const Buffer* in = one.input(from, std::move(bytes));
-      const Buffer* out = one.output(to, count);
-      one.phase(count, [&](loop::Builder& b, Ex position, Ex) {
-        loop::Arena& a = one.arena();
-        b.store(out, position, a.cast(a.load(in, position), loop::register_type(to)));
-      });
-      cases.push_back(one.take());
-    }
-  }
 }
 
 // ---- comparison ---------------------------------------------------------------------------------
