@@ -79,6 +79,8 @@ struct TileGrid {
 // The schedules, one in each file of their names.
 void schedule_dot_mma(GroupEmitter& emitter, const DeviceProduct& product, DType type);
 void schedule_dot_wgmma(GroupEmitter& emitter, const DeviceProduct& product, DType type);
+/// False where tensor copies cannot read the operands; then nothing has been done.
+bool schedule_dot_wgmma_copies(GroupEmitter& emitter, const DeviceProduct& product, DType type);
 bool suits_dot_wgmma(const DeviceProduct& product, const DeviceOptions& options);
 void schedule_dot_simt(GroupEmitter& emitter, const DeviceProduct& product);
 

@@ -34,9 +34,10 @@ double cycles(const DeviceProduct& product, const GroupTiling& t, bool copied) {
   const double multiply = products * real(t.rows * t.columns) / 2048;
   const double row_bytes = 2 * real(size(product.rows) * t.rows);
   const double column_bytes = 2 * real(size(product.columns) * t.columns);
-  // Each group of warps reads all columns.
+  // Each group of warps reads all columns; each of its instructions, the rows.
   const double reads =
-      products * (2 * real(t.rows) + 2 * real(t.columns * t.rows / group_rows)) / 128;
+      products *
+      (2 * real(t.rows * t.columns / t.width) + 2 * real(t.columns * t.rows / group_rows)) / 128;
   const double fill = (row_bytes + column_bytes) / 32;
   // Threads that copy take turns with those that multiply.
   const double step = std::max({multiply, reads, fill}) + (copied ? 0 : 0.1 * fill);
@@ -70,6 +71,9 @@ GroupTiling choose_tiling(const DeviceProduct& product, bool copied,
     // A thread has 255 registers at most.
     if (product.products() * columns / 2 > 128) continue;
     GroupTiling t{.rows = rows, .columns = columns, .width = columns};
+    // With a fourth group, which copies, threads start with 128 registers: all of an instruction's
+    // must be among them, also where threads get more later.
+    if (copied && t.groups() == 3) t.width = std::min<std::int64_t>(columns, 128);
     t.stages = stages(t);
     if (t.stages == 0) continue;
     for (std::int64_t parts = 1; parts <= 64 && parts <= steps; parts *= 2) {

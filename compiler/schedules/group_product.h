@@ -32,8 +32,9 @@ struct GroupTiling {
 };
 
 /// The tiling that is expected to take the fewest cycles of the slowest multiprocessor, as counted
-/// (docs/kernels.md). `stages`: how many fit; 0 where a tiling is out of the question. `copied`: a
-/// warp of its own asks for tiles, those of a block's next part of the result while it stores one.
+/// (docs/kernels.md); of no rows where none fits. `stages`: how many fit; 0 where a tiling is out
+/// of the question. `copied`: a group of its own asks for tiles, those of a block's next part of
+/// the result while it stores one.
 GroupTiling choose_tiling(const DeviceProduct& product, bool copied,
                           const std::function<std::int64_t(const GroupTiling& tiling)>& stages);
 /// Bytes of one stage, of all operands.

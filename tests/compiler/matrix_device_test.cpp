@@ -201,6 +201,8 @@ TEST(MatrixUnits, ProductsOfFourWarps) {
     for (const bool left : {false, true}) {
       for (const bool right : {false, true}) {
         check({136, 264, 200, "bf16", left, right}, options, seed++);
+        // Rows that are no multiples of 16 bytes.
+        check({132, 260, 204, "bf16", left, right}, options, seed++);
       }
     }
     check({65, 70, 75, "f16", false, true, 2, true}, options, seed++);

@@ -292,6 +292,48 @@ TEST_F(CudaProgram, DevicesByNumberAndKind) {
 }
 
 /// Transforms by weft's kernels, by the library, and by whichever was measured to be faster.
+/// Of 16 bits and large enough for products of four warps, whose operands come by tensor copies
+/// from the arena and from states.
+TEST_F(CudaProgram, ProductsByTensorCopies) {
+  constexpr std::int64_t rows = 72, width = 64, columns = 80;
+  const auto run = [](const std::string& device) {
+    State state;
+    const Program program = trace(
+        state,
+        [] {
+          const Tensor w = weft::state("w", {width, columns}, DType::bf16);
+          Tensor x = weft::state("x", {rows, width}, DType::bf16);
+          Tensor y = weft::state("y", {rows, columns}, DType::bf16);
+          frontend::loop(2, [&](Tensor) {
+            assign(y, relu(matmul(x, w)));
+            assign(x, matmul(y, permute(w, {1, 0})));
+          });
+        },
+        "products");
+    Executable executable = program.compile({.device = device});
+    const auto fill = [&](const char* name, std::int64_t count) {
+      Values values;
+      for (std::int64_t i = 0; i < count; ++i) {
+        values.push_back(0.25 * std::sin(0.7 * static_cast<double>(i)));
+      }
+      state.set_values(name, values);
+    };
+    fill("x", rows * width);
+    fill("w", width * columns);
+    executable.run();
+    return state;
+  };
+  const State host = run("cpu");
+  EXPECT_EQ(stand_in::calls("cuTensorMapEncodeTiled"), 0);
+  const State gpu = run("cuda");
+  // Two operands of two products.
+  EXPECT_EQ(stand_in::calls("cuTensorMapEncodeTiled"), 4);
+  for (const char* name : {"x", "y"}) {
+    // Four products one after the other, each rounded to 16 bits.
+    EXPECT_LE(worst(gpu.values(name), host.values(name)), 8 * epsilon(DType::bf16)) << name;
+  }
+}
+
 TEST_F(CudaProgram, FourierTransformsByEither) {
   const auto run = [](const CompileOptions& options) {
     State state;

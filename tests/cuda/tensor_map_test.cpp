@@ -68,7 +68,8 @@ struct Copied {
   static std::vector<double> expected(double first) {
     std::vector<double> values(64, 0);
     for (std::size_t i = 0; i < 32; ++i) {
-      values[i] = first + static_cast<double>((4 + i / 16) * 32 + 8 + i % 16);
+      const std::size_t row = 4 + i / 16, column = 8 + i % 16;
+      values[i] = first + static_cast<double>(row * 32 + column);
     }
     return values;
   }
