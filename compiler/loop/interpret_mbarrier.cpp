@@ -219,7 +219,7 @@ void Mbarriers::copy(Copy copy, bool at_once) {
                       by_copy);
   });
   if (at_once) {
-    land(std::move(flight));
+    land(flight);
   } else {
     under_way_.push_back(std::move(flight));
   }
@@ -238,7 +238,7 @@ void Mbarriers::transfer(const Flight& flight) {
   });
 }
 
-void Mbarriers::land(Flight flight) {
+void Mbarriers::land(const Flight& flight) {
   transfer(flight);
   Mbarrier& mbarrier = *flight.mbarrier;
   if (mbarrier.phase != flight.phase) return;  // reported when that phase completed
@@ -256,9 +256,9 @@ bool Mbarriers::land(std::mt19937_64* random) {
                         [](const Flight& flight) { return !flight.mbarrier->waiters.empty(); });
     if (next == under_way_.end()) return false;
   }
-  Flight flight = std::move(*next);
+  const Flight flight = std::move(*next);
   under_way_.erase(next);
-  land(std::move(flight));
+  land(flight);
   return true;
 }
 

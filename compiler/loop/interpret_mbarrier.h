@@ -81,7 +81,7 @@ class Mbarriers {
   void report(const Mbarrier& mbarrier, const Access& access, const std::string& what);
   void settle(Mbarrier& mbarrier, const Access& access);
   void complete(Mbarrier& mbarrier);
-  void land(Flight flight);
+  void land(const Flight& flight);
   void transfer(const Flight& flight);
   template <typename Function>
   static void each_row(const Flight& flight, const Function& function);

@@ -362,6 +362,89 @@ TEST(InterpretMbarrier, ExchangedBoxesAreAsGroupProductsReadThem) {
   }
 }
 
+enum class ProductMistake : std::uint8_t {
+  none,
+  waits_after_issuing,
+  releases_before_the_end,
+  one_release_for_all_warps
+};
+
+/// Four warps multiply two boxes, release them, and a fifth has others copied in their place.
+std::vector<Report> product_of_boxes(ProductMistake mistake, std::uint64_t seed) {
+  constexpr std::int64_t side = 64, group = 128, elements = side * side;
+  Kernel kernel;
+  kernel.name = "products";
+  loop::Arena& a = kernel.arena;
+  const Buffer* x = kernel.argument("x", DType::bf16, elements, false);
+  const Buffer* y = kernel.argument("y", DType::f32, group, true);
+  const Buffer* map = kernel.tensor_map("map", {.buffer = x,
+                                                .offset = 0,
+                                                .extents = {side, side},
+                                                .strides = {1, side},
+                                                .box = {side, side},
+                                                .exchanged = true});
+  const Buffer* tile = kernel.shared("tile", DType::bf16, elements);
+  const Buffer* barriers = kernel.shared("barriers", DType::i64, 2);
+  const Ex zero = a.integer(0);
+  const auto word = [&](std::int64_t value) { return a.integer(Scalar::i32, value); };
+  const loop::Address full{barriers, zero}, empty{barriers, a.integer(1)};
+  const bool one_release = mistake == ProductMistake::one_release_for_all_warps;
+  Builder b(kernel);
+  b.phase(1, group + 32, [&](Ex, Ex thread) {
+    b.condition(a.equal(thread, zero), [&] {
+      b.call(intrinsic("mbarrier_initialise"), {word(1)}, {full});
+      b.call(intrinsic("mbarrier_initialise"), {word(one_release ? 1 : 4)}, {empty});
+      b.call(intrinsic("mbarrier_fence"), {});
+    });
+    b.barrier();
+    b.condition(a.equal(thread, a.integer(group)), [&] {
+      for (std::int64_t step = 0; step < 2; ++step) {
+        b.call(intrinsic("mbarrier_wait"), {word(1 - step)}, {empty});
+        b.call(intrinsic("mbarrier_arrive_expect"), {word(2 * elements)}, {full});
+        b.call(intrinsic("copy_tensor.2"), {word(0), word(0)}, {{tile, zero}, full, {map, zero}});
+      }
+      b.call(intrinsic("mbarrier_wait"), {word(1)}, {full});
+    });
+    b.condition(a.less(thread, a.integer(group)), [&] {
+      const auto wait = [&] { b.call(intrinsic("mbarrier_wait"), {word(0)}, {full}); };
+      const auto release = [&] {
+        const Ex releases =
+            one_release ? a.equal(thread, zero) : a.equal(a.floor_mod(thread, 32), zero);
+        b.condition(releases, [&] { b.call(intrinsic("mbarrier_arrive"), {}, {empty}); });
+      };
+      if (mistake != ProductMistake::waits_after_issuing) wait();
+      b.call(intrinsic("group_product_fence"), {});
+      std::vector<Ex> operands = {a.boolean(false)};
+      operands.insert(operands.end(), 32, a.constant(Scalar::f32, 0));
+      std::vector<Ex> sums =
+          b.call(intrinsic("group_product.n64.bf16.kk"), operands, {{tile, zero}, {tile, zero}});
+      b.call(intrinsic("group_product_commit"), {});
+      if (mistake == ProductMistake::waits_after_issuing) wait();
+      if (mistake == ProductMistake::releases_before_the_end) release();
+      operands = {word(0)};
+      operands.insert(operands.end(), sums.begin(), sums.end());
+      sums = b.call(intrinsic("group_product_wait.n64"), operands);
+      if (mistake != ProductMistake::releases_before_the_end) release();
+      b.store(y, thread, sums[0]);
+    });
+  });
+  tests::Arguments arguments(kernel);
+  arguments.fill(0, [](std::int64_t i) { return i % 7; });
+  return arguments.run({.seed = seed});
+}
+
+TEST(InterpretMbarrier, GroupProductsReadFromTheirCallToTheirWait) {
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+    EXPECT_EQ(all(product_of_boxes(ProductMistake::none, seed)), "") << seed;
+    for (const ProductMistake mistake :
+         {ProductMistake::waits_after_issuing, ProductMistake::releases_before_the_end,
+          ProductMistake::one_release_for_all_warps}) {
+      const std::vector<Report> reports = product_of_boxes(mistake, seed);
+      EXPECT_TRUE(kinds(reports).contains(Kind::race)) << seed << ": " << all(reports);
+    }
+  }
+}
+
 TEST(InterpretMbarrier, RegistersGoByGroupsOfFourWarps) {
   for (const bool whole : {true, false}) {
     Kernel kernel;
