@@ -39,15 +39,23 @@ double cycles(const DeviceProduct& product, const GroupTiling& t, bool copied) {
       products *
       (2 * real(t.rows * t.columns / t.width) + 2 * real(t.columns * t.rows / group_rows)) / 128;
   const double fill = (row_bytes + column_bytes) / 32;
-  // Threads that copy take turns with those that multiply.
-  const double step = std::max({multiply, reads, fill}) + (copied ? 0 : 0.1 * fill);
-  const std::int64_t steps = divide_up(divide_up(p.depth(), group_depth), t.parts) * group_depth;
+  const std::int64_t stages = divide_up(p.depth(), group_depth);
+  const double steps = real(divide_up(stages, t.parts) * group_depth);
   const std::int64_t tiles =
       p.batches() * divide_up(p.rows(), t.rows) * divide_up(p.columns(), t.columns);
   const double waves = real(divide_up(tiles * t.parts, product.processors));
   const double start = 2000;
   const double store = products * real(t.rows * t.columns) / 16;
-  double total = waves * (real(steps) * step + store) + (copied ? start : waves * start);
+  double total = 0;
+  if (copied && stages % divide_up(stages, t.parts) == 0) {
+    // A block has its tiles in turn: what the next one needs comes while one is stored.
+    const double busy = waves * steps * std::max(multiply, reads) + (waves - 1) * store;
+    total = start + std::max(busy, waves * steps * fill) + store;
+  } else {
+    // Threads that copy take turns with those that multiply.
+    const double step = std::max({multiply, reads, fill}) + (copied ? 0 : 0.1 * fill);
+    total = waves * (start + steps * step + store);
+  }
   if (t.parts > 1) {
     const double results = products * real(p.batches() * p.rows() * p.columns());
     total += 4000 + real(2 * t.parts) * results * 4 / 1500;
