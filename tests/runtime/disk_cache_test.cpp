@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -168,20 +169,49 @@ TEST(DiskCache, WithoutAFolderNothingIsKept) {
   }
 }
 
+/// Root may write to read-only folders: while this lives the process is somebody else.
+class NotRoot {
+ public:
+  NotRoot() : root_(::geteuid() == 0) {
+    constexpr uid_t nobody = 65534;
+    if (root_) {
+      EXPECT_EQ(::seteuid(nobody), 0);
+    }
+  }
+  ~NotRoot() {
+    if (root_) {
+      EXPECT_EQ(::seteuid(0), 0);
+    }
+  }
+  NotRoot(const NotRoot&) = delete;
+  NotRoot& operator=(const NotRoot&) = delete;
+
+ private:
+  bool root_;
+};
+
 TEST(DiskCache, AReadOnlyFolderStillGivesWhatItHas) {
-  if (::geteuid() == 0) GTEST_SKIP() << "root may write to read-only folders";
   const TemporaryFolder folder;
   DiskCache({.folder = folder.path()}).store("kernel", "conditions", "value");
   const fs::path inner = files_in(folder.path()).at(0).parent_path();
   constexpr auto writing = fs::perms::owner_write;
-  fs::permissions(inner, writing, fs::perm_options::remove);
-  fs::permissions(folder.path(), writing, fs::perm_options::remove);
-  DiskCache cache({.folder = folder.path()});
-  EXPECT_EQ(cache.find("kernel", "conditions"), "value");
-  for (int i = 0; i < 20; ++i) cache.store(fmt::format("kernel {}", i), "conditions", "value");
-  EXPECT_EQ(cache.find("kernel", "conditions"), "value");
-  fs::permissions(folder.path(), writing, fs::perm_options::add);
-  fs::permissions(inner, writing, fs::perm_options::add);
+  constexpr auto reading = fs::perms::group_read | fs::perms::others_read;
+  constexpr auto entering = fs::perms::group_exec | fs::perms::others_exec;
+  fs::permissions(files_in(inner).at(0), reading, fs::perm_options::add);
+  for (fs::path at = inner; at != folder.path().parent_path(); at = at.parent_path()) {
+    fs::permissions(at, reading | entering, fs::perm_options::add);
+    fs::permissions(at, writing, fs::perm_options::remove);
+  }
+  {
+    const NotRoot user;
+    DiskCache cache({.folder = folder.path()});
+    EXPECT_EQ(cache.find("kernel", "conditions"), "value");
+    for (int i = 0; i < 20; ++i) cache.store(fmt::format("kernel {}", i), "conditions", "value");
+    EXPECT_EQ(cache.find("kernel", "conditions"), "value");
+  }
+  for (fs::path at = inner; at != folder.path().parent_path(); at = at.parent_path()) {
+    fs::permissions(at, writing, fs::perm_options::add);
+  }
   EXPECT_EQ(files_in(folder.path()).size(), 1U);
 }
 
