@@ -173,7 +173,8 @@ Program nest(State& state, std::vector<Values>& seen) {
         const Tensor scale = scalar("scale", 0.5);
         frontend::loop(3, [&](Tensor outer) {
           frontend::loop(4, [&](Tensor inner) {
-            const Tensor old = a;
+            // What a stands for before it is assigned, which a reference would follow.
+            const Tensor old = a;  // NOLINT(performance-unnecessary-copy-initialization)
             assign(a, b * scale + cast(inner, DType::f32));
             assign(b, old);
             assign(count, count + inner * outer);
