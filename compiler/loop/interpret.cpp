@@ -131,7 +131,7 @@ std::vector<Report> interpret(const Kernel& kernel, std::span<const std::span<st
     interpreter::Program program = interpreter::compile(phase, memory);
     reports.phase = i;
     memory.begin_phase(phase, program.written, program.mbarriers);
-    interpreter::Mbarriers mbarriers(kernel, memory, reports);
+    interpreter::Mbarriers mbarriers(kernel, memory, reports, options.traffic ? &traffic : nullptr);
     traffic.phase = i;
     Machine machine{phase,
                     program,

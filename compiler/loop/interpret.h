@@ -18,7 +18,7 @@ namespace weft::loop {
 
 /// What the accesses of one buffer by one statement asked of memory, over all warps of a phase. A
 /// request is what a warp's lanes access at once: an element each, or a piece of up to 16 bytes in
-/// a vector loop.
+/// a vector loop; or a tensor copy's box.
 struct Traffic {
   std::string kernel;
   std::size_t phase = 0;

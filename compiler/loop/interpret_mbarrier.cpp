@@ -213,11 +213,19 @@ void Mbarriers::copy(Copy copy, bool at_once) {
   memory_.note_read(*flight.copy.mbarrier,
                     static_cast<std::size_t>(mbarrier->index) * mbarrier_bytes, mbarrier_bytes,
                     by_copy);
+  std::vector<TrafficCounter::Run> runs;
   each_row(flight, [&](std::int64_t, std::int64_t from, std::int64_t count) {
     if (from < 0) return;
+    runs.push_back({from, count});
     memory_.note_read(*flight.from, static_cast<std::size_t>(from), static_cast<std::size_t>(count),
                       by_copy);
   });
+  if (traffic_ != nullptr) {
+    const Statement* statement = flight.copy.access.statement;
+    const TrafficCounter::Run box{static_cast<std::int64_t>(to), view.box_bytes()};
+    traffic_->count_copy(statement, *flight.from, false, runs);
+    traffic_->count_copy(statement, *flight.copy.to, true, {&box, 1});
+  }
   if (at_once) {
     land(flight);
   } else {

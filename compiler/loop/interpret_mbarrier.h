@@ -8,14 +8,16 @@
 #include <vector>
 
 #include "compiler/loop/interpret_memory.h"
+#include "compiler/loop/interpret_traffic.h"
 
 /// A block's mbarriers and the tensor copies that report to them.
 namespace weft::loop::interpreter {
 
 class Mbarriers {
  public:
-  Mbarriers(const Kernel& kernel, Memory& memory, Reports& reports)
-      : kernel_(kernel), memory_(memory), reports_(reports) {}
+  /// `traffic`: where not null, copies are counted there.
+  Mbarriers(const Kernel& kernel, Memory& memory, Reports& reports, TrafficCounter* traffic)
+      : kernel_(kernel), memory_(memory), reports_(reports), traffic_(traffic) {}
 
   void begin_block();
   /// All warps have ended: copies that nobody has waited for are reported.
@@ -89,6 +91,7 @@ class Mbarriers {
   const Kernel& kernel_;
   Memory& memory_;
   Reports& reports_;
+  TrafficCounter* traffic_;
   std::map<std::pair<const Region*, std::int64_t>, Mbarrier*> by_place_;
   std::deque<Mbarrier> all_;
   std::deque<Flight> under_way_;

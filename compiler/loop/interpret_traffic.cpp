@@ -66,26 +66,47 @@ Count passes(const std::array<std::int64_t, warp_lanes>& offsets, std::uint32_t 
 
 }  // namespace
 
-void TrafficCounter::count(const Statement* statement, const Region& region, bool write,
-                           const std::array<std::int64_t, warp_lanes>& offsets, std::uint32_t mask,
-                           int bytes) {
-  const Space space = region.buffer->space;
-  if (mask == 0 || (space != Space::argument && space != Space::shared)) return;
+Traffic& TrafficCounter::entry(const Statement* statement, const Region& region, bool write) {
   const auto [found, added] = known_.try_emplace({statement, region.buffer, write}, out_.size());
   if (added) {
     out_.push_back({.kernel = kernel_.name,
                     .phase = phase,
                     .statement = print(kernel_, *statement),
                     .buffer = region.buffer->name,
-                    .space = space,
+                    .space = region.buffer->space,
                     .write = write});
   }
-  Traffic& traffic = out_[found->second];
+  return out_[found->second];
+}
+
+void TrafficCounter::count(const Statement* statement, const Region& region, bool write,
+                           const std::array<std::int64_t, warp_lanes>& offsets, std::uint32_t mask,
+                           int bytes) {
+  const Space space = region.buffer->space;
+  if (mask == 0 || (space != Space::argument && space != Space::shared)) return;
+  Traffic& traffic = entry(statement, region, write);
   const Count one =
       space == Space::shared ? passes(offsets, mask, bytes) : sectors(offsets, mask, bytes);
   ++traffic.requests;
   traffic.transactions += one.transactions;
   traffic.least += one.least;
+}
+
+void TrafficCounter::count_copy(const Statement* statement, const Region& region, bool write,
+                                std::span<const Run> runs) {
+  const std::int64_t unit = region.buffer->space == Space::shared ? pass_bytes : sector_bytes;
+  std::set<std::int64_t> touched;
+  std::int64_t bytes = 0;
+  for (const Run& run : runs) {
+    bytes += run.bytes;
+    for (std::int64_t at = run.offset / unit; at <= (run.offset + run.bytes - 1) / unit; ++at) {
+      touched.insert(at);
+    }
+  }
+  Traffic& traffic = entry(statement, region, write);
+  ++traffic.requests;
+  traffic.transactions += static_cast<std::int64_t>(touched.size());
+  traffic.least += divide_up(bytes, unit);
 }
 
 }  // namespace interpreter

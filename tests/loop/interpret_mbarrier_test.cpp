@@ -341,6 +341,32 @@ TEST(InterpretMbarrier, BoxesOfFiveAxes) {
   }
 }
 
+TEST(InterpretMbarrier, TrafficOfBoxes) {
+  // Rows of 64 bytes that start 16 bytes into a sector: three sectors each, where two would do. One
+  // row is outside.
+  OneBox box(DType::f32, 1000,
+             {.buffer = nullptr,
+              .offset = 4,
+              .extents = {24, 9},
+              .strides = {1, 24},
+              .box = {16, 8},
+              .exchanged = false},
+             {0, 2});
+  std::vector<loop::Traffic> traffic;
+  tests::Arguments arguments(box.kernel);
+  arguments.run_clean({.traffic = &traffic});
+  std::size_t seen = 0;
+  for (const loop::Traffic& one : traffic) {
+    if (one.statement.find("copy_tensor") == std::string::npos) continue;
+    ++seen;
+    EXPECT_EQ(one.requests, 1);
+    EXPECT_EQ(one.buffer, one.write ? "tile" : "x");
+    EXPECT_EQ(one.transactions, one.write ? 4 : 7 * 3) << print(one);
+    EXPECT_EQ(one.least, one.write ? 4 : 7 * 2) << print(one);
+  }
+  EXPECT_EQ(seen, 2U);
+}
+
 TEST(InterpretMbarrier, ExchangedBoxesAreAsGroupProductsReadThem) {
   constexpr std::int64_t rows = 24, columns = 64;
   OneBox box(DType::bf16, rows * columns,
