@@ -67,7 +67,7 @@ void Warp::start(std::int64_t block) {
 }
 
 void Warp::resume() {
-  here_.resume();
+  Task::run(here_);
   if (task_.done()) task_.rethrow();
 }
 

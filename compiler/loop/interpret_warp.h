@@ -18,10 +18,16 @@
 /// A warp that runs until its turn is over.
 namespace weft::loop::interpreter {
 
-/// A coroutine that others of its kind wait for: control passes to it and back without a scheduler
-/// between.
+/// A coroutine that others of its kind wait for. Whoever gives control away names the next in
+/// `next`, and run() resumes one after the other: so the stack does not grow with the number of
+/// turns, whether or not the compiler makes a jump of a last call.
 class Task {
  public:
+  static inline thread_local std::coroutine_handle<> next;
+  static void run(std::coroutine_handle<> first) {
+    for (next = first; next;) std::exchange(next, nullptr).resume();
+  }
+
   struct promise_type {
     std::coroutine_handle<> caller;
     std::exception_ptr exception;
@@ -30,9 +36,8 @@ class Task {
     std::suspend_always initial_suspend() noexcept { return {}; }
     struct Final {
       bool await_ready() noexcept { return false; }
-      std::coroutine_handle<> await_suspend(std::coroutine_handle<promise_type> handle) noexcept {
-        const std::coroutine_handle<> next = handle.promise().caller;
-        return next ? next : std::noop_coroutine();
+      void await_suspend(std::coroutine_handle<promise_type> handle) noexcept {
+        next = handle.promise().caller;
       }
       void await_resume() noexcept {}
     };
@@ -65,9 +70,9 @@ class Task {
 
   // co_await task: runs it to its end.
   bool await_ready() const noexcept { return false; }
-  std::coroutine_handle<> await_suspend(std::coroutine_handle<> caller) noexcept {
+  void await_suspend(std::coroutine_handle<> caller) noexcept {
     handle_.promise().caller = caller;
-    return handle_;
+    next = handle_;
   }
   void await_resume() const { rethrow(); }
 
