@@ -15,6 +15,7 @@
 #include "compiler/fusion/fuse.h"
 #include "compiler/fusion/report.h"
 #include "compiler/ir/text.h"
+#include "compiler/loop/accesses.h"
 #include "compiler/passes/autocast.h"
 #include "compiler/passes/cse.h"
 #include "compiler/passes/dead_code.h"
@@ -242,7 +243,9 @@ class Compiler {
              .grid = phases[p].grid,
              .threads = phases[p].threads,
              .shared_bytes = shared_bytes[object[i]],
-             .transform = phases[p].transform});
+             .transform = phases[p].transform,
+             .accesses = device_ ? loop::argument_accesses(*scheduled_[i].kernel, p)
+                                 : std::vector<plan::Phase::Access>{}});
         r.grid = std::max(r.grid, phases[p].grid);
       }
       for (const loop::TensorView& view : scheduled_[i].kernel->tensor_maps) {

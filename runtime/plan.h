@@ -23,12 +23,22 @@ struct CodeObject {
 /// On a GPU it is a kernel whose parameters are device pointers, one for each argument, and then
 /// the kernel's tensor maps: 128 bytes each, by value, 64-byte aligned.
 struct Phase {
+  /// What it does to an argument's memory, by tensor maps as well.
+  struct Access {
+    bool reads = true;
+    bool writes = true;
+
+    bool operator==(const Access&) const = default;
+  };
+
   std::string symbol;
   std::int64_t grid = 1;
   std::int64_t threads = 0;       ///< of a block, on a GPU; 0: a phase for the host
   std::int64_t shared_bytes = 0;  ///< dynamic shared memory of a block
   /// On a GPU: no function of the plan's code but a library's.
   std::optional<Transform> transform = std::nullopt;
+  /// On a GPU: by argument; those beyond the end may be read and written. A transform says itself.
+  std::vector<Access> accesses = {};
 };
 
 struct Kernel {

@@ -185,6 +185,18 @@ class Checker {
     }
   }
 
+  void check_accesses(const plan::Step& step, const std::string& where) const {
+    for (const plan::Phase& phase : plan_.kernels[step.index].phases) {
+      if (phase.accesses.size() > step.buffers.size()) {
+        fail("{}: phase {} says how it uses {} arguments; it has {}", where, phase.symbol,
+             phase.accesses.size(), step.buffers.size());
+      }
+      for (std::size_t i = 0; i < phase.accesses.size(); ++i) {
+        if (phase.accesses[i].writes) check_written(step.buffers[i], where);
+      }
+    }
+  }
+
   /// Bytes of a tensor, with all that Type takes for granted checked.
   std::int64_t checked_bytes(const Type& type, const std::string& what) const {
     const auto dtype = static_cast<std::size_t>(type.dtype);
@@ -298,6 +310,7 @@ class Checker {
           }
           check_transforms(step, where);
           check_reach(step, where);
+          check_accesses(step, where);
           continue;
         case plan::StepKind::copy:
           check_copy(step, where);

@@ -173,11 +173,6 @@ PlanCode::PlanCode(const plan::Plan& plan, const DeviceHandle& device) : device_
   prepare_transforms(plan);
 }
 
-bool PlanCode::has_transforms(std::uint32_t kernel) const {
-  return std::any_of(kernels_[kernel].begin(), kernels_[kernel].end(),
-                     [](const Phase& phase) { return phase.fourier_plan != nullptr; });
-}
-
 void PlanCode::prepare_transforms(const plan::Plan& plan) {
   std::int64_t workspace = 0;
   bool any = false;

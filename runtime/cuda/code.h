@@ -31,7 +31,6 @@ class PlanCode {
     plan::Transform transform{};
   };
   const std::vector<Phase>& phases(std::uint32_t kernel) const { return kernels_[kernel]; }
-  bool has_transforms(std::uint32_t kernel) const;
   /// Memory for the library, of which one transform at a time has all.
   CUdeviceptr fourier_workspace() const { return fourier_workspace_.address(); }
   /// (a, b): *a = b, an i64.

@@ -1,9 +1,15 @@
 #include "runtime/cuda/graph.h"
 
+#include <array>
+
 #include "runtime/cuda/fourier.h"
 
 namespace weft::runtime::cuda {
 namespace {
+
+/// Where two nodes wait for as many others, one that does nothing takes their edges: m nodes before
+/// n others have m + n edges and not m * n.
+constexpr std::size_t worth_joining = 4;
 
 /// The driver takes the address of each parameter, and reads through it during the call.
 std::vector<void*> parameters(const KernelLaunch& kernel) {
@@ -39,9 +45,39 @@ GraphBuilder::GraphBuilder(const DeviceHandle& device) : device_(device) {
   graph_ = {device, graph};
 }
 
-void GraphBuilder::add(CUgraphNode node) {
-  tails_.assign(1, node);
-  ++nodes_;
+std::vector<CUgraphNode> GraphBuilder::handles(std::span<const std::uint32_t> numbers) const {
+  std::vector<CUgraphNode> found;
+  found.reserve(numbers.size());
+  for (const std::uint32_t number : numbers) found.push_back(nodes_[number]);
+  return found;
+}
+
+template <typename Make>
+void GraphBuilder::add(std::span<const Touch> touches, const Make& make) {
+  Numbers numbers = dependences_.wanted(touches);
+  join(numbers);
+  const std::vector<CUgraphNode> after = handles(numbers);
+  CUgraphNode added = nullptr;
+  make(&added, after.data(), after.size());
+  nodes_.push_back(added);
+  dependences_.add(numbers, touches);
+}
+
+void GraphBuilder::join(Numbers& numbers) {
+  if (numbers.size() < worth_joining) return;
+  const auto [known, first] = joins_.try_emplace(numbers);
+  if (first) return;
+  if (!known->second) {
+    const std::vector<CUgraphNode> after = handles(numbers);
+    CUgraphNode added = nullptr;
+    device_->driver().check(
+        device_->driver().GraphAddEmptyNode(&added, graph_.get(), after.data(), after.size()),
+        "adding a node to a graph");
+    known->second = static_cast<std::uint32_t>(nodes_.size());
+    nodes_.push_back(added);
+    dependences_.add(numbers, {});
+  }
+  numbers.assign(1, *known->second);
 }
 
 void GraphBuilder::kernel(const KernelLaunch& kernel) {
@@ -56,11 +92,11 @@ void GraphBuilder::kernel(const KernelLaunch& kernel) {
   node.blockDimZ = 1;
   node.sharedMemBytes = kernel.shared_bytes;
   node.kernelParams = arguments.data();
-  CUgraphNode added = nullptr;
-  device_->driver().check(device_->driver().GraphAddKernelNode(&added, graph_.get(), tails_.data(),
-                                                               tails_.size(), &node),
-                          "adding {} to a graph", kernel.function->name);
-  add(added);
+  add(kernel.touches, [&](CUgraphNode* made, const CUgraphNode* after, std::size_t count) {
+    device_->driver().check(
+        device_->driver().GraphAddKernelNode(made, graph_.get(), after, count, &node),
+        "adding {} to a graph", kernel.function->name);
+  });
 }
 
 void GraphBuilder::copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) {
@@ -73,12 +109,12 @@ void GraphBuilder::copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) {
   node.WidthInBytes = static_cast<std::size_t>(bytes);
   node.Height = 1;
   node.Depth = 1;
-  CUgraphNode added = nullptr;
-  device_->driver().check(
-      device_->driver().GraphAddMemcpyNode(&added, graph_.get(), tails_.data(), tails_.size(),
-                                           &node, device_->context()),
-      "adding a copy of {} bytes to a graph", bytes);
-  add(added);
+  const std::array<Touch, 2> touches = {Touch{from, bytes, false}, Touch{to, bytes, true}};
+  add(touches, [&](CUgraphNode* made, const CUgraphNode* after, std::size_t count) {
+    device_->driver().check(device_->driver().GraphAddMemcpyNode(made, graph_.get(), after, count,
+                                                                 &node, device_->context()),
+                            "adding a copy of {} bytes to a graph", bytes);
+  });
 }
 
 void GraphBuilder::transform(const TransformLaunch& transform) {
@@ -98,48 +134,19 @@ void GraphBuilder::transform(const TransformLaunch& transform) {
   }
   driver.check(driver.StreamEndCapture(stream.get(), &captured), "capturing a Fourier transform");
   const Owned<CUgraph, &Driver::GraphDestroy> graph(device_, captured);
-  CUgraphNode added = nullptr;
-  driver.check(driver.GraphAddChildGraphNode(&added, graph_.get(), tails_.data(), tails_.size(),
-                                             graph.get()),
-               "adding a Fourier transform to a graph");
-  add(added);
-}
-
-void GraphBuilder::join() {
-  if (tails_.size() < 2) return;
-  CUgraphNode added = nullptr;
-  device_->driver().check(
-      device_->driver().GraphAddEmptyNode(&added, graph_.get(), tails_.data(), tails_.size()),
-      "adding a node to a graph");
-  add(added);
-}
-
-void GraphBuilder::begin_branch() {
-  if (branching_) {
-    if (tails_ != fork_) branches_.push_back(tails_.front());
-  } else {
-    join();
-    fork_ = tails_;
-    branches_.clear();
-    branching_ = true;
-  }
-  tails_ = fork_;
-}
-
-void GraphBuilder::end_branches() {
-  if (!branching_) return;
-  if (tails_ != fork_) branches_.push_back(tails_.front());
-  tails_ = branches_.empty() ? fork_ : branches_;
-  branching_ = false;
+  add(transform.touches, [&](CUgraphNode* made, const CUgraphNode* after, std::size_t count) {
+    driver.check(driver.GraphAddChildGraphNode(made, graph_.get(), after, count, graph.get()),
+                 "adding a Fourier transform to a graph");
+  });
 }
 
 GraphExecutable GraphBuilder::build(const Stream& stream) const {
   const Driver& driver = device_->driver();
   CUgraphExec made = nullptr;
   driver.check(driver.GraphInstantiateWithFlags(&made, graph_.get(), 0),
-               "instantiating a graph of {} nodes", nodes_);
+               "instantiating a graph of {} nodes", nodes());
   Owned<CUgraphExec, &Driver::GraphExecDestroy> owned(device_, made);
-  driver.check(driver.GraphUpload(made, stream.get()), "uploading a graph of {} nodes", nodes_);
+  driver.check(driver.GraphUpload(made, stream.get()), "uploading a graph of {} nodes", nodes());
   return GraphExecutable(std::move(owned));
 }
 

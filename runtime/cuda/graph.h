@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "runtime/cuda/dependences.h"
 #include "runtime/cuda/device.h"
 
 namespace weft::runtime::cuda {
@@ -18,6 +21,7 @@ struct KernelLaunch {
   std::uint32_t shared_bytes = 0;
   std::span<const std::uint64_t> arguments;
   std::span<const CUtensorMap> tensor_maps = {};
+  std::span<const Touch> touches = {};  ///< all memory that it reads or writes; for graphs
 };
 
 class FourierPlan;
@@ -28,6 +32,7 @@ struct TransformLaunch {
   CUdeviceptr workspace = 0;
   CUdeviceptr from = 0;
   CUdeviceptr to = 0;
+  std::span<const Touch> touches;  ///< as of a kernel, the workspace included
 };
 
 /// Into a stream, on its own. The calling thread must be in the device's Scope for all below.
@@ -45,7 +50,7 @@ class GraphExecutable {
   Owned<CUgraphExec, &Driver::GraphExecDestroy> graph_;
 };
 
-/// Takes work that is done in the order in which it comes, but for branches beside each other.
+/// Takes work whose effect is that of doing it in the order in which it comes.
 class Work {
  public:
   virtual ~Work() = default;
@@ -54,17 +59,12 @@ class Work {
   virtual void transform(const TransformLaunch& transform) = 0;
   virtual void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) = 0;
 
-  /// What comes between begin_branch() and end_branches() is in the branch begun last; a branch
-  /// waits for what was before the first, and what comes after end_branches() for all of them.
-  virtual void begin_branch() = 0;
-  virtual void end_branches() = 0;
-
   /// Around the launches of a plan's kernel, by its number.
   virtual void begin_kernel(std::uint32_t) {}
   virtual void end_kernel() {}
 };
 
-/// Makes a graph of the work.
+/// Makes a graph of the work, in which a node waits for those that it depends on.
 class GraphBuilder : public Work {
  public:
   explicit GraphBuilder(const DeviceHandle& device);
@@ -72,24 +72,28 @@ class GraphBuilder : public Work {
   void kernel(const KernelLaunch& kernel) override;
   void transform(const TransformLaunch& transform) override;
   void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) override;
-  void begin_branch() override;
-  void end_branches() override;
 
-  std::int64_t nodes() const { return nodes_; }
+  std::int64_t nodes() const { return static_cast<std::int64_t>(nodes_.size()); }
   /// Instantiates; uploads through `stream`, so that the first launch does not wait for it.
   GraphExecutable build(const Stream& stream) const;
 
  private:
-  void add(CUgraphNode node);
-  void join();  ///< one node to wait for where there are several
+  using Numbers = std::vector<std::uint32_t>;
+
+  /// Adds a node by `make(its handle, the handles that it waits for, how many)`.
+  template <typename Make>
+  void add(std::span<const Touch> touches, const Make& make);
+  std::vector<CUgraphNode> handles(std::span<const std::uint32_t> numbers) const;
+  /// One node to wait for in place of those, where another node has waited for the same.
+  void join(Numbers& numbers);
 
   DeviceHandle device_;
   Owned<CUgraph, &Driver::GraphDestroy> graph_;
-  std::vector<CUgraphNode> tails_;     ///< what the next node waits for
-  std::vector<CUgraphNode> fork_;      ///< what a branch's first node waits for
-  std::vector<CUgraphNode> branches_;  ///< the last nodes of the branches that are complete
-  bool branching_ = false;
-  std::int64_t nodes_ = 0;
+  Dependences dependences_;
+  std::vector<CUgraphNode> nodes_;  ///< by number
+  /// What nodes have waited for, where that is much; the node that waits for it on behalf of
+  /// others.
+  std::map<Numbers, std::optional<std::uint32_t>> joins_;
 };
 
 }  // namespace weft::runtime::cuda

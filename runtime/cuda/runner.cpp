@@ -182,7 +182,11 @@ class CudaRunner : public Runner {
   void add_iteration(Work& work, const Segment& segment, const Variant& variant);
   void add_step(Work& work, const plan::Step& step);
   void add_kernel(Work& work, const plan::Step& step);
-  void add_index(Work& work, const Function& function, std::uint64_t first, std::uint64_t second);
+  /// The memory that a launch's phase uses.
+  std::vector<Touch> touches(const plan::Step& step, const plan::Phase& phase) const;
+  void set_index(Work& work, CUdeviceptr index, std::int64_t value);
+  /// Gives a loop's number to its index, and advances it.
+  void next_index(Work& work, CUdeviceptr number, CUdeviceptr index);
   CUdeviceptr counter(const Loop& loop) const {
     return counters_.address() + loop.counter * sizeof(std::int64_t);
   }
@@ -382,8 +386,7 @@ void CudaRunner::add_steps(Work& work, const Segment& segment, const Variant& va
 
 void CudaRunner::add_iteration(Work& work, const Segment& segment, const Variant& variant) {
   if (segment.counts != nullptr) {
-    add_index(work, code_.next_index(), counter(*segment.counts),
-              memory_.addresses()[segment.counts->index]);
+    next_index(work, counter(*segment.counts), memory_.addresses()[segment.counts->index]);
   }
   std::size_t feeders = 1;
   std::size_t receivers = 1 + segment.feeders.size();
@@ -411,17 +414,9 @@ void CudaRunner::add_step(Work& work, const plan::Step& step) {
   switch (step.kind) {
     case plan::StepKind::launch:
       return add_kernel(work, step);
-    case plan::StepKind::together: {
-      // Transforms share their workspace: one after the other.
-      const bool beside =
-          std::none_of(step.body.begin(), step.body.end(),
-                       [&](const plan::Step& part) { return code_.has_transforms(part.index); });
-      for (const plan::Step& part : step.body) {
-        if (beside) work.begin_branch();
-        add_kernel(work, part);
-      }
-      return work.end_branches();
-    }
+    case plan::StepKind::together:
+      for (const plan::Step& part : step.body) add_kernel(work, part);
+      return;
     case plan::StepKind::copy:
       return work.copy(memory_.addresses()[step.buffers[0]], memory_.addresses()[step.buffers[1]],
                        plan_.buffers[step.buffers[0]].type.bytes());
@@ -429,8 +424,7 @@ void CudaRunner::add_step(Work& work, const plan::Step& step) {
       const bool reads_index = use_buffer(plan_, step.body, step.buffers[0]);
       for (std::int64_t i = 0; i < step.count; ++i) {
         if (reads_index) {
-          add_index(work, code_.set_index(), memory_.addresses()[step.buffers[0]],
-                    static_cast<std::uint64_t>(i));
+          set_index(work, memory_.addresses()[step.buffers[0]], i);
         }
         for (const plan::Step& part : step.body) add_step(work, part);
       }
@@ -448,26 +442,58 @@ void CudaRunner::add_kernel(Work& work, const plan::Step& step) {
     arguments.push_back(memory_.addresses()[buffer]);
   }
   const std::span<const CUtensorMap> maps = tensor_maps_.of(step, arguments);
+  const std::vector<PlanCode::Phase>& phases = code_.phases(step.index);
   work.begin_kernel(step.index);
-  for (const PlanCode::Phase& phase : code_.phases(step.index)) {
+  for (std::size_t i = 0; i < phases.size(); ++i) {
+    const PlanCode::Phase& phase = phases[i];
     if (phase.fourier_plan != nullptr) {
-      const auto address = [&](const plan::Transform::Side& side) {
-        return arguments[side.argument] + static_cast<std::uint64_t>(side.offset);
+      const plan::Transform& transform = phase.transform;
+      const auto touch = [&](const plan::Transform::Side& side, std::int64_t end, bool writes) {
+        return Touch{arguments[side.argument] + static_cast<std::uint64_t>(side.offset),
+                     end - side.offset, writes};
       };
-      work.transform({phase.fourier_plan.get(), code_.fourier_workspace(),
-                      address(phase.transform.from), address(phase.transform.to)});
+      const std::array<Touch, 3> touches = {
+          touch(transform.from, transform.from_end(),
+                transform.kind == plan::Transform::Kind::to_real),
+          touch(transform.to, transform.to_end(), true),
+          Touch{code_.fourier_workspace(), phase.fourier_plan->workspace_bytes(), true}};
+      work.transform({phase.fourier_plan.get(), code_.fourier_workspace(), touches[0].address,
+                      touches[1].address, touches});
       continue;
     }
     if (phase.grid == 0) continue;
-    work.kernel({&phase.function, phase.grid, phase.threads, phase.shared_bytes, arguments, maps});
+    const std::vector<Touch> touched = touches(step, plan_.kernels[step.index].phases[i]);
+    work.kernel(
+        {&phase.function, phase.grid, phase.threads, phase.shared_bytes, arguments, maps, touched});
   }
   work.end_kernel();
 }
 
-void CudaRunner::add_index(Work& work, const Function& function, std::uint64_t first,
-                           std::uint64_t second) {
-  const std::array<std::uint64_t, 2> arguments = {first, second};
-  work.kernel({&function, 1, 1, 0, arguments});
+std::vector<Touch> CudaRunner::touches(const plan::Step& step, const plan::Phase& phase) const {
+  std::vector<Touch> touched;
+  for (std::size_t i = 0; i < step.buffers.size(); ++i) {
+    const plan::Buffer& buffer = plan_.buffers[step.buffers[i]];
+    const bool constant =
+        buffer.kind == plan::BufferKind::constant || buffer.kind == plan::BufferKind::scalar;
+    const plan::Phase::Access access =
+        i < phase.accesses.size() ? phase.accesses[i] : plan::Phase::Access{true, !constant};
+    if (!access.reads && !access.writes) continue;
+    touched.push_back({memory_.addresses()[step.buffers[i]], buffer.type.bytes(), access.writes});
+  }
+  return touched;
+}
+
+void CudaRunner::set_index(Work& work, CUdeviceptr index, std::int64_t value) {
+  const std::array<std::uint64_t, 2> arguments = {index, static_cast<std::uint64_t>(value)};
+  const std::array<Touch, 1> touches = {Touch{index, sizeof value, true}};
+  work.kernel({&code_.set_index(), 1, 1, 0, arguments, {}, touches});
+}
+
+void CudaRunner::next_index(Work& work, CUdeviceptr number, CUdeviceptr index) {
+  const std::array<std::uint64_t, 2> arguments = {number, index};
+  const std::array<Touch, 2> touches = {Touch{number, sizeof(std::int64_t), true},
+                                        Touch{index, sizeof(std::int64_t), true}};
+  work.kernel({&code_.next_index(), 1, 1, 0, arguments, {}, touches});
 }
 
 }  // namespace

@@ -16,8 +16,6 @@ class SingleStep : public Work {
   void kernel(const KernelLaunch& kernel) override;
   void transform(const TransformLaunch& transform) override;
   void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) override;
-  void begin_branch() override {}
-  void end_branches() override {}
   void begin_kernel(std::uint32_t kernel) override { kernel_ = &plan_.kernels[kernel]; }
   void end_kernel() override { kernel_ = nullptr; }
 

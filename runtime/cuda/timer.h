@@ -20,9 +20,6 @@ class Timer : public Work {
   void kernel(const KernelLaunch& kernel) override;
   void transform(const TransformLaunch& transform) override;
   void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) override;
-  /// One after the other, so that each kernel has a time of its own.
-  void begin_branch() override {}
-  void end_branches() override {}
   void begin_kernel(std::uint32_t kernel) override;
   void end_kernel() override;
 

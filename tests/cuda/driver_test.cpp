@@ -169,16 +169,16 @@ TEST_F(StandIn, SeesNodesThatNoEdgeOrders) {
   Stream stream(increment.device);
   const DeviceMemory memory(increment.device, 64, "memory");
   const std::vector<std::uint64_t> arguments = {memory.address()};
+  const std::vector<cuda::Touch> touches = {{memory.address(), 8, true}};
+  cuda::KernelLaunch launch = increment.launch(arguments);
   cuda::GraphBuilder graph(increment.device);
-  graph.kernel(increment.launch(arguments));
-  graph.kernel(increment.launch(arguments));
+  launch.touches = touches;
+  graph.kernel(launch);
+  graph.kernel(launch);
   graph.build(stream);
   EXPECT_EQ(first_violation(), "");
-  graph.begin_branch();
-  graph.kernel(increment.launch(arguments));
-  graph.begin_branch();
-  graph.kernel(increment.launch(arguments));
-  graph.end_branches();
+  launch.touches = {};
+  graph.kernel(launch);
   graph.build(stream);
   EXPECT_EQ(first_violation(),
             "graph: increment is not ordered after increment, which touches the same memory");

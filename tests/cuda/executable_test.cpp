@@ -250,52 +250,6 @@ TEST_F(CudaExecutable, TheIndexSharesItsMemory) {
   EXPECT_EQ(state.data<std::int64_t>("total")[0], 4950);
 }
 
-TEST_F(CudaExecutable, LaunchesTogetherAreBesideEachOther) {
-  GpuPlan b;
-  const auto total = b.state("total", i64_scalar);
-  const auto first = b.arena(i64_scalar);
-  const auto second = b.arena(i64_scalar);
-  const auto empty = b.arena(i64_scalar);
-  const auto up = increment_kernel(b);
-  const auto nothing = b.kernel("nothing", {changes(8)}, [](const Call&) { FAIL(); }, 0);
-  const auto join = b.kernel("join", {reads(8), reads(8), changes(8)}, [](const Call& call) {
-    *call.pointer<std::int64_t>(2) =
-        *call.pointer<std::int64_t>(0) * 100 + *call.pointer<std::int64_t>(1);
-  });
-  // Kernels of two phases: the second increment waits for the first.
-  b.plan.kernels[up].phases.push_back(b.plan.kernels[up].phases[0]);
-  b.plan.steps = {launch(up, {first}),
-                  together({launch(up, {first}), launch(up, {second}), launch(nothing, {empty})}),
-                  together({launch(up, {first}), launch(up, {second})}),
-                  together({launch(nothing, {empty})}), launch(join, {first, second, total})};
-  State state;
-  state.add("total", i64_scalar);
-  Executable executable = b.executable();
-  executable.bind(state);
-  executable.run();
-  EXPECT_EQ(state.data<std::int64_t>("total")[0], 604);
-  // Between the two groups, rather than an edge from each to each.
-  EXPECT_EQ(stand_in::calls("cuGraphAddEmptyNode"), 2);
-}
-
-TEST_F(CudaExecutable, WhatMayRunInAnyOrderDoes) {
-  // The check of edges is not to be trusted blindly: here a plan says that launches do not depend
-  // on each other, and they do.
-  GpuPlan b;
-  const auto total = b.state("total", i64_scalar);
-  const auto up = increment_kernel(b);
-  b.plan.steps = {together({launch(up, {total}), launch(up, {total})})};
-  State state;
-  state.add("total", i64_scalar);
-  Executable executable = b.executable();
-  executable.bind(state);
-  executable.run();
-  EXPECT_EQ(stand_in::violations(),
-            std::vector<std::string>{
-                "graph: increment is not ordered after increment, which touches the same memory"});
-  stand_in::reset();
-}
-
 TEST_F(CudaExecutable, ScalarsHaveDefaultsAndCanBeSet) {
   GpuPlan b;
   const Type scalar{DType::f32, {}};

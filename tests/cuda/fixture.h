@@ -40,6 +40,9 @@ struct GpuPlan : PlanBuilder {
     made.kind = "elw";
     made.object = static_cast<std::uint32_t>(plan.objects.size());
     made.phases.push_back({name, grid, threads, shared_bytes});
+    for (const stand_in::Access& access : arguments) {
+      made.phases.back().accesses.push_back({access.reads, access.writes});
+    }
     plan.objects.push_back({ptx(name, arguments.size(), maps.size())});
     made.tensor_maps = std::move(maps);
     plan.kernels.push_back(made);

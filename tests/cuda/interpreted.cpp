@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <deque>
 #include <span>
 #include <vector>
 
@@ -12,24 +15,38 @@
 namespace weft::runtime::testing {
 namespace {
 
+/// NaN in every floating type.
+constexpr std::byte nonsense{0xff};
+
 std::int64_t bytes_of(const loop::Buffer& buffer) {
   return buffer.elements * static_cast<std::int64_t>(size_of(buffer.dtype));
 }
 
-void run_phase(const loop::Kernel& kernel, std::size_t number, std::int64_t shared_bytes,
+void run_phase(const loop::Kernel& kernel, std::size_t number, const plan::Phase& planned,
                const stand_in::Call& call) {
   const loop::Phase& phase = kernel.phases[number];
   EXPECT_EQ(call.grid, phase.grid) << kernel.name;
   EXPECT_EQ(call.threads, phase.threads) << kernel.name;
-  EXPECT_EQ(call.shared_bytes, shared_bytes) << kernel.name;
+  EXPECT_EQ(call.shared_bytes, planned.shared_bytes) << kernel.name;
   ASSERT_EQ(call.arguments.size(), kernel.arguments.size()) << kernel.name;
   std::vector<std::span<std::byte>> arguments;
+  std::deque<std::vector<std::byte>> untouched;
   for (std::size_t i = 0; i < kernel.arguments.size(); ++i) {
-    arguments.emplace_back(call.pointer<std::byte>(i),
-                           static_cast<std::size_t>(bytes_of(*kernel.arguments[i])));
+    const auto bytes = static_cast<std::size_t>(bytes_of(*kernel.arguments[i]));
+    const plan::Phase::Access& access = planned.accesses.at(i);
+    if (access.reads || access.writes) {
+      arguments.emplace_back(call.pointer<std::byte>(i), bytes);
+    } else {
+      // Other launches may be using the argument.
+      arguments.emplace_back(untouched.emplace_back(bytes, nonsense));
+    }
   }
   for (const loop::Report& report : loop::interpret(kernel, arguments, {.only_phase = number})) {
     ADD_FAILURE() << loop::print(report);
+  }
+  for (const std::vector<std::byte>& memory : untouched) {
+    EXPECT_EQ(std::count(memory.begin(), memory.end(), nonsense), std::ssize(memory))
+        << kernel.name;
   }
 }
 
@@ -41,17 +58,19 @@ void interpret_on_stand_in(const compiler::Compilation& compilation) {
     const std::shared_ptr<const loop::Kernel>& kernel = compilation.loop_kernels[k];
     const plan::Kernel& planned = compilation.plan.kernels[k];
     ASSERT_EQ(planned.phases.size(), kernel->phases.size());
-    std::vector<stand_in::Access> accesses;
-    for (const loop::Buffer* argument : kernel->arguments) {
-      const std::int64_t bytes = bytes_of(*argument);
-      accesses.push_back(argument->writable ? stand_in::changes(bytes) : stand_in::reads(bytes));
-    }
-    for (std::size_t phase = 0; phase < planned.phases.size(); ++phase) {
-      stand_in::add_kernel(
-          planned.phases[phase].symbol, accesses,
-          [kernel, phase, bytes = planned.phases[phase].shared_bytes](const stand_in::Call& call) {
-            run_phase(*kernel, phase, bytes, call);
-          });
+    for (std::size_t number = 0; number < planned.phases.size(); ++number) {
+      const plan::Phase& phase = planned.phases[number];
+      std::vector<stand_in::Access> accesses;
+      for (std::size_t i = 0; i < kernel->arguments.size(); ++i) {
+        const plan::Phase::Access& access = phase.accesses.at(i);
+        const bool any = access.reads || access.writes;
+        accesses.push_back(
+            {access.reads, access.writes, any ? bytes_of(*kernel->arguments[i]) : 0});
+      }
+      stand_in::add_kernel(phase.symbol, accesses,
+                           [kernel, number, phase](const stand_in::Call& call) {
+                             run_phase(*kernel, number, phase, call);
+                           });
     }
   }
 }

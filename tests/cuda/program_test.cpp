@@ -2,7 +2,10 @@
 // their kernels by the interpreter of the loop language, against the same programs on the host.
 #include <weft/weft.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
+#include <iostream>
 #include <limits>
 
 #include "fixture.h"
@@ -159,6 +162,101 @@ TEST_F(CudaProgram, ExecutablesShareAState) {
     const double on_gpu = measured;
     evaluate_on_host.run();
     EXPECT_NEAR(on_gpu, measured, tolerance(hidden, 1));
+  }
+}
+
+constexpr std::int64_t vocabulary = 11;
+constexpr std::int64_t sequences = 2;
+constexpr std::int64_t length = 12;
+
+void fill_tokens(std::int64_t iteration, std::span<std::int32_t> to) {
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    to[i] = static_cast<std::int32_t>((i * i + 3 * i + static_cast<std::size_t>(iteration)) %
+                                      static_cast<std::size_t>(vocabulary));
+  }
+}
+
+/// Steps of a language model: whole models, most of whose gradients do not depend on each other.
+struct LanguageModel {
+  State state;
+  Curve losses;
+
+  using Model = std::function<Tensor(const Tensor& tokens)>;
+  void train(const std::function<Model()>& make, std::int64_t steps,
+             const CompileOptions& options) {
+    const Program program = trace(
+        state,
+        [&] {
+          set_seed(5);
+          const Model model = make();
+          optim::Sgd sgd({.lr = 0.05, .momentum = 0.9});
+          frontend::loop(steps, [&](Tensor) {
+            const Tensor tokens =
+                feeder("tokens", {sequences, length + 1}, DType::i32, fill_tokens);
+            const Tensor loss = mean(
+                cross_entropy(model(slice(tokens, 1, 0, length)), slice(tokens, 1, 1, length + 1)));
+            backward(loss);
+            optim::clip_grad_norm(1);
+            sgd.step();
+            sgd.zero_grad();
+            receiver("loss", {loss}, [this](std::int64_t, const std::vector<HostTensor>& tensors) {
+              losses.push_back(tensors[0].item());
+            });
+          });
+        },
+        "language_model");
+    program.compile(options).run();
+  }
+};
+
+/// Nodes on the longest way through the graph that was made last.
+std::size_t longest_way() {
+  std::vector<std::size_t> depths;
+  for (const stand_in::GraphNode& node : stand_in::last_graph()) {
+    std::size_t deepest = 0;
+    for (const std::size_t other : node.after) deepest = std::max(deepest, depths[other]);
+    depths.push_back(deepest + 1);
+  }
+  return depths.empty() ? 0 : *std::max_element(depths.begin(), depths.end());
+}
+
+TEST_F(CudaProgram, LanguageModelsTrainAsOnTheHost) {
+  constexpr std::int64_t steps = 3;
+  const auto transformer = [] {
+    nn::TransformerLmOptions options;
+    options.vocabulary = vocabulary;
+    options.width = 16;
+    options.layers = 2;
+    options.max_length = length;
+    options.block.heads = 2;
+    options.block.hidden = 24;
+    return LanguageModel::Model(nn::TransformerLm("", options));
+  };
+  const auto toeplitz = [] {
+    nn::TnnLmOptions options;
+    options.vocabulary = vocabulary;
+    options.width = 16;
+    options.layers = 2;
+    options.layer.gtu.expand_ratio = 1;
+    options.layer.gtu.tno.use_decay = true;
+    return LanguageModel::Model(nn::TnnLm("", options));
+  };
+  for (const auto& make : {std::function<LanguageModel::Model()>(transformer),
+                           std::function<LanguageModel::Model()>(toeplitz)}) {
+    LanguageModel host;
+    host.train(make, steps, {});
+    LanguageModel gpu;
+    gpu.train(make, steps, {.device = "cuda"});
+    ASSERT_EQ(host.losses.size(), static_cast<std::size_t>(steps));
+    // Sums over all tokens, through some ten layers' worth of others each.
+    const double bound = tolerance(10 * sequences * length, steps);
+    EXPECT_LE(worst(gpu.losses, host.losses), bound);
+    for (const std::string& name : host.state.names()) {
+      EXPECT_LE(worst(gpu.state.values(name), host.state.values(name)), bound) << name;
+    }
+    const std::size_t nodes = stand_in::last_graph().size();
+    EXPECT_LT(longest_way(), nodes);
+    std::cout << nodes << " nodes, " << longest_way() << " on the longest way\n";
   }
 }
 

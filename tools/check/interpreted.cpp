@@ -132,14 +132,61 @@ class PlanRun {
       }
       arguments.push_back(whole.first(bytes));
     }
-    for (const loop::Report& report : loop::interpret(kernel, arguments, options_)) {
+    if (!is_device()) return interpret(kernel, arguments, options_);
+    const std::vector<plan::Phase>& phases = plan_.kernels.at(step.index).phases;
+    for (std::size_t i = 0; i < kernel.phases.size(); ++i) {
+      run_phase(kernel, i, phases.at(i).accesses, arguments);
+    }
+  }
+
+  void interpret(const loop::Kernel& kernel, std::span<const std::span<std::byte>> arguments,
+                 const loop::InterpretOptions& options) {
+    for (const loop::Report& report : loop::interpret(kernel, arguments, options)) {
       out_.reports.push_back(loop::print(report));
     }
   }
 
+  /// One launch, which is to keep to what the plan says of its accesses.
+  void run_phase(const loop::Kernel& kernel, std::size_t number,
+                 const std::vector<plan::Phase::Access>& accesses,
+                 const std::vector<std::span<std::byte>>& arguments) {
+    std::vector<std::span<std::byte>> given = arguments;
+    std::vector<std::vector<std::byte>> before(arguments.size());
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+      const plan::Phase::Access& access = accesses.at(i);
+      if (access.writes) continue;
+      if (access.reads) {
+        const bool also_written =
+            std::any_of(accesses.begin(), accesses.end(), [&](const plan::Phase::Access& other) {
+              const auto& memory = arguments[static_cast<std::size_t>(&other - accesses.data())];
+              return other.writes && memory.data() < arguments[i].data() + arguments[i].size() &&
+                     arguments[i].data() < memory.data() + memory.size();
+            });
+        if (!also_written) before[i].assign(arguments[i].begin(), arguments[i].end());
+      } else {
+        // What reads it all the same gives NaN.
+        unused_.resize(std::max(unused_.size(), arguments.size()));
+        unused_[i].assign(arguments[i].size(), fresh);
+        before[i] = unused_[i];
+        given[i] = unused_[i];
+      }
+    }
+    loop::InterpretOptions options = options_;
+    options.only_phase = number;
+    interpret(kernel, given, options);
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+      if (before[i].empty()) continue;
+      if (std::equal(before[i].begin(), before[i].end(), given[i].begin())) continue;
+      out_.reports.push_back(
+          fmt::format("kernel {}: phase {} writes to argument {}; the plan says that it does not",
+                      kernel.name, number, i));
+    }
+  }
+
+  bool is_device() const { return plan_.target.starts_with("nvptx64/"); }
+
   void check_launches(const loop::Kernel& kernel) {
-    const bool device = plan_.target.starts_with("nvptx64/");
-    if (!device || !checked_.insert(&kernel).second) return;
+    if (!is_device() || !checked_.insert(&kernel).second) return;
     const auto complain = [&](const std::string& what) {
       out_.reports.push_back(fmt::format("kernel {}: {}", kernel.name, what));
     };
@@ -159,7 +206,8 @@ class PlanRun {
   std::mt19937_64 random_;
   std::vector<std::byte> arena_;
   std::map<std::string, std::vector<std::byte>> states_;
-  std::vector<std::vector<std::byte>> owned_;  ///< of constants and scalars, by buffer
+  std::vector<std::vector<std::byte>> owned_;   ///< of constants and scalars, by buffer
+  std::vector<std::vector<std::byte>> unused_;  ///< for what a phase does not touch, by argument
   std::set<const loop::Kernel*> checked_;
   Interpreted out_;
 };

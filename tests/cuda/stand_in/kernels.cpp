@@ -342,6 +342,12 @@ CUresult GraphInstantiateWithFlags(CUgraphExec* execution, CUgraph handle, unsig
   check_edges(*graph->second);
   auto made = std::make_shared<GraphExecution>();
   made->works = ordered(*graph->second);
+  machine().last_graph.clear();
+  for (const auto& node : graph->second->nodes) {
+    GraphNode& noted = machine().last_graph.emplace_back(GraphNode{node->work.name, {}});
+    for (const Node* other : node->after) noted.after.push_back(other->index);
+    std::sort(noted.after.begin(), noted.after.end());
+  }
   *execution = reinterpret_cast<CUgraphExec>(made.get());
   machine().executions[*execution] = std::move(made);
   return CUDA_SUCCESS;

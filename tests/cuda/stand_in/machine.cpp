@@ -175,6 +175,13 @@ void reset() {
   machine.failures.clear();
   machine.violations.clear();
   machine.tensor_maps.clear();
+  machine.last_graph.clear();
+}
+
+std::vector<GraphNode> last_graph() {
+  Machine& machine = Machine::get();
+  const std::lock_guard lock(machine.mutex);
+  return machine.last_graph;
 }
 
 void add_kernel(const std::string& name, std::vector<Access> arguments,

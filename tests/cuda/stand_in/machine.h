@@ -132,6 +132,7 @@ class Machine {
   };
   std::map<std::string, Failure> failures;
   std::vector<std::string> violations;
+  std::vector<GraphNode> last_graph;
 
   int retained = 0;  ///< of the primary context
   std::map<std::uintptr_t, std::unique_ptr<Allocation>> allocations;

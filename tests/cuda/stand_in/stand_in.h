@@ -93,6 +93,14 @@ int calls(const std::string& entry);
 /// All entry points that have been called since reset().
 std::vector<std::string> called();
 
+/// A node of the graph that was instantiated last: a kernel's name, "copy", "child graph" or "empty
+/// node", and the numbers of the nodes that it has edges from, ascending.
+struct GraphNode {
+  std::string name;
+  std::vector<std::size_t> after;
+};
+std::vector<GraphNode> last_graph();
+
 /// What was done wrong since reset().
 std::vector<std::string> violations();
 /// What is alive: contexts, memory, modules, streams, events, graphs.
