@@ -30,7 +30,8 @@ struct CompileOptions {
   bool strict = false;
   /// f16 or bf16: products of f32 tensors round their operands to it.
   std::optional<DType> autocast = std::nullopt;
-  /// On a GPU, products of f32 round their operands to tf32 (10 bits of fraction) and sum in f32.
+  /// On a GPU, products of f32 (those of attention as well) round their operands to tf32, 10 bits
+  /// of fraction, and sum in f32.
   bool tf32 = false;
   /// "sm_90a": for a GPU of this kind, whose kernels are PTX; "": for the machine that this runs
   /// on.

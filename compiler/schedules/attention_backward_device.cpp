@@ -16,8 +16,6 @@ using loop::Scalar;
 
 constexpr std::int64_t warp = 32;
 
-using Values = std::vector<std::vector<std::array<Ex, 4>>>;
-
 class AttentionBackward {
  public:
   AttentionBackward(GroupEmitter& emitter, const DeviceOptions& options)
@@ -32,7 +30,8 @@ class AttentionBackward {
     // Tiles are shared by the warps of a block, but a few blocks do not fill a GPU.
     warps_ = x_.batches * divide_up(std::max(x_.n, x_.m), 128) >= options.processors ? 8 : 4;
     const auto bytes = [&] {
-      return 2 * (16 * warps_ + 2 * tile_) * (width_ + result_width_ + 16);
+      const std::int64_t rows = 16 * warps_ + 2 * tile_;
+      return device_.tile_bytes(rows, width_) + device_.tile_bytes(rows, result_width_);
     };
     if (bytes() > options.shared_bytes()) warps_ = 4;
     strip_ = 16 * warps_;
@@ -167,7 +166,7 @@ class AttentionBackward {
     const FragmentSource key_source = unit.column_source(keys.buffer(), keys.pitch(), true);
     const FragmentSource value_source = unit.column_source(values.buffer(), values.pitch(), true);
     // For the last product keys are the contracted axis.
-    const FragmentSource across = unit.column_source(keys.buffer(), keys.pitch(), false);
+    const FragmentSource across = unit.across_source(keys.buffer(), keys.pitch());
     const Ex first_query = b_.let(own.within(own_row_, a_.integer(0)));
     const Ex first_gradient = b_.let(own_gradient.within(own_row_, a_.integer(0)));
     const WarpSums sums = products.zero(1, width_ / 8);
@@ -191,7 +190,7 @@ class AttentionBackward {
       products.add(centred, gradient_source, first_gradient, value_source,
                    b_.let(values.stage(stage)), result_width_);
       const Ex column = b_.let(a_.add(first, a_.mul(unit.thread(), a_.integer(2))));
-      Values gradients(1);
+      WarpValues gradients(1);
       for (std::size_t c = 0; c < scores[0].size(); ++c) {
         std::array<Ex, 4> four{};
         for (std::size_t i = 0; i < 4; ++i) {
@@ -217,10 +216,8 @@ class AttentionBackward {
     const FragmentSource gradient_source =
         unit.column_source(gradient.buffer(), gradient.pitch(), true);
     // For the last products queries are the contracted axis.
-    const FragmentSource query_across =
-        unit.column_source(queries.buffer(), queries.pitch(), false);
-    const FragmentSource gradient_across =
-        unit.column_source(gradient.buffer(), gradient.pitch(), false);
+    const FragmentSource query_across = unit.across_source(queries.buffer(), queries.pitch());
+    const FragmentSource gradient_across = unit.across_source(gradient.buffer(), gradient.pitch());
     const Ex first_key = b_.let(own.within(own_row_, a_.integer(0)));
     const Ex first_value = b_.let(own_values.within(own_row_, a_.integer(0)));
     const bool keys_wanted = device_.wanted(1), values_wanted = device_.wanted(2);
@@ -247,7 +244,7 @@ class AttentionBackward {
           products.add(centred, value_source, first_value, gradient_source, first_gradient,
                        result_width_);
           const Ex column = b_.let(a_.add(first, a_.mul(unit.thread(), a_.integer(2))));
-          Values probabilities(1), gradients(1);
+          WarpValues probabilities(1), gradients(1);
           for (std::size_t c = 0; c < scores[0].size(); ++c) {
             std::array<Ex, 4> p{}, g{};
             std::array<Statistics, 2> of{};
@@ -303,8 +300,12 @@ class AttentionBackward {
 }  // namespace
 
 void schedule_attention_backward_device(GroupEmitter& emitter, const DeviceOptions& options) {
-  if (emitter.group().anchor->operand_type(0).dtype == DType::f32) {
+  const bool f32 = emitter.group().anchor->operand_type(0).dtype == DType::f32;
+  if (f32 && !options.tf32) {
     schedule_attention_exact_device(emitter, options);
+  } else if (!f32 &&
+             suits_attention_backward_wgmma(AttentionExtents(*emitter.group().anchor), options)) {
+    schedule_attention_backward_wgmma(emitter, options);
   } else {
     AttentionBackward(emitter, options).run();
   }

@@ -32,8 +32,8 @@ class AttentionForward {
     keys_ = result_width_ <= 64 ? 64 : 32;
     // Shared memory: the queries, and two stages of keys and values.
     const auto bytes = [&] {
-      return 2 * (row_fragments_ * 16 * warps * (width_ + 8) +
-                  2 * keys_ * (width_ + result_width_ + 16));
+      return device_.tile_bytes(row_fragments_ * 16 * warps, width_) +
+             2 * (device_.tile_bytes(keys_, width_) + device_.tile_bytes(keys_, result_width_));
     };
     while (bytes() > options.shared_bytes() && row_fragments_ > 1) row_fragments_ /= 2;
     strip_ = row_fragments_ * 16 * warps;
@@ -63,7 +63,7 @@ class AttentionForward {
     const FragmentSource query_source = unit.row_source(queries.buffer(), queries.pitch(), true);
     const FragmentSource key_source = unit.column_source(keys.buffer(), keys.pitch(), true);
     // For the second product keys are the contracted axis.
-    const FragmentSource value_source = unit.column_source(values.buffer(), values.pitch(), false);
+    const FragmentSource value_source = unit.across_source(values.buffer(), values.pitch());
     const Ex own_row = b_.let(a_.mul(own_warp, a_.integer(16 * row_fragments_)));
     const Ex first_query = b_.let(queries.within(own_row, a_.integer(0)));
     const Ex zero = a_.integer(0);
@@ -151,9 +151,10 @@ bool has_attention_device_schedule(const Node& node) {
 }
 
 void schedule_attention_device(GroupEmitter& emitter, const DeviceOptions& options) {
-  if (emitter.group().anchor->operand_type(0).dtype == DType::f32) {
+  const bool f32 = emitter.group().anchor->operand_type(0).dtype == DType::f32;
+  if (f32 && !options.tf32) {
     schedule_attention_exact_device(emitter, options);
-  } else if (suits_attention_wgmma(AttentionExtents(*emitter.group().anchor), options)) {
+  } else if (!f32 && suits_attention_wgmma(AttentionExtents(*emitter.group().anchor), options)) {
     schedule_attention_wgmma(emitter, options);
   } else {
     AttentionForward(emitter, options).run();

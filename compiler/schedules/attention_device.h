@@ -23,6 +23,8 @@ struct AttentionMatrix {
 
 /// Scores or sums of a warp: 16 rows by 8 columns each, [row fragment][column fragment].
 using WarpSums = std::vector<std::vector<MatrixUnit::Sums>>;
+/// Values of a warp, [row fragment][column fragment][4].
+using WarpValues = std::vector<std::vector<std::array<loop::Ex, 4>>>;
 
 class AttentionDevice {
  public:
@@ -34,6 +36,10 @@ class AttentionDevice {
   DType type() const { return type_; }
   /// A row's length in a tile: whole fragments, zero past the end.
   static std::int64_t padded(std::int64_t columns) { return (columns + 15) / 16 * 16; }
+  /// Bytes of a tile of so many rows of a padded length.
+  std::int64_t tile_bytes(std::int64_t rows, std::int64_t columns) const {
+    return rows * (columns * static_cast<std::int64_t>(size_of(type_)) + 16);
+  }
 
   AttentionMatrix matrix(std::size_t operand) const;
   /// A loader of tiles of `rows` rows; `exchanged` as in TileShape.
@@ -74,9 +80,9 @@ class AttentionProducts {
   /// sums += rows * columns^T over `depth` elements; rows from `first_row` of their source on.
   void add(const WarpSums& sums, const FragmentSource& rows, Ex first_row,
            const FragmentSource& columns, Ex first_column, std::int64_t depth);
-  /// sums += values * columns, where values are in registers, [row fragment][column fragment][4].
-  void add(const WarpSums& sums, const std::vector<std::vector<std::array<Ex, 4>>>& values,
-           const FragmentSource& columns, Ex first_column);
+  /// sums += values * columns, where `columns` is an across_source() of the unit.
+  void add(const WarpSums& sums, const WarpValues& values, const FragmentSource& columns,
+           Ex first_column);
 
   /// Stores a warp's rows, `rows` from `first_row` on, by `store`; each value through `finish`.
   void store(const WarpSums& sums, Ex first_row, RowStore& rows,
@@ -84,6 +90,10 @@ class AttentionProducts {
              const RowStore::Body& body);
 
  private:
+  /// One step of the contracted axis; rows as registers, [row fragment].
+  void add(const WarpSums& sums, const std::vector<MatrixUnit::Rows>& rows,
+           const FragmentSource& columns, Ex first_column, Ex depth);
+
   loop::Builder& b_;
   loop::Arena& a_;
   MatrixUnit& unit_;
@@ -91,8 +101,6 @@ class AttentionProducts {
 
 /// Factors of a warp's rows, [row fragment][half].
 using RowFactors = std::vector<std::array<loop::Ex, 2>>;
-/// Values of a warp, [row fragment][column fragment][4].
-using WarpValues = std::vector<std::vector<std::array<loop::Ex, 4>>>;
 
 /// The softmax of a warp's rows of scores while tiles of keys pass.
 class AttentionSoftmax {
@@ -131,11 +139,56 @@ class AttentionSoftmax {
   std::vector<std::array<RowState, 2>> state_;
 };
 
+/// The products of four warps (64 rows, 16 of which are a warp's sums) with a tile of 64 rows that
+/// pass, on the matrix units of sm_90a. They run behind the threads' backs: what they read and add
+/// to is left alone until they have been waited for.
+class AttentionGroups {
+ public:
+  using Ex = loop::Ex;
+  static constexpr std::int64_t rows = 64;
+  static constexpr std::int64_t threads = 128;
+  static constexpr std::int64_t tile = 64;        ///< rows that pass together
+  static constexpr std::int64_t step_depth = 16;  ///< of one instruction
+
+  AttentionGroups(loop::Builder& builder, DType type);
+
+  /// Has what was assigned to the sums in their registers from here on: values that are put there
+  /// between products would have to wait for these.
+  void settle(const WarpSums& sums);
+  /// Before the first product, and where threads wrote registers that products use.
+  void fence();
+  /// Products so far are a group to wait for.
+  void commit();
+  /// Until at most so many groups are under way; the sums of those that have ended may be read.
+  void wait(const WarpSums& sums, std::int64_t pending);
+
+  /// Where the contracted axis is: along the tile's rows, or across, so that it is the rows.
+  enum class Axis : std::uint8_t { along, across };
+  /// sums += four registers of a row fragment, 16 of the contracted axis, by those of the tile from
+  /// `depth` on.
+  void add(const WarpSums& sums, const std::vector<Ex>& fragment, const TileLoader& passing,
+           Ex stage, Axis axis, std::int64_t depth);
+  /// sums += own rows by the tile's rows, over all of their `depth` elements. `own`: a tile of
+  /// `own_rows` rows, of which this group's begin at row `first`.
+  void add(const WarpSums& sums, const TileLoader& own, std::int64_t own_rows, Ex first,
+           const TileLoader& passing, Ex stage, std::int64_t depth);
+
+ private:
+  void call(const std::string& name, std::vector<Ex> operands, const WarpSums& sums,
+            std::vector<loop::Address> addresses);
+
+  loop::Builder& b_;
+  loop::Arena& a_;
+  DType type_;
+};
+
 /// On the matrix units of sm_90a: where rows have 64 or 128 elements.
 bool suits_attention_wgmma(const AttentionExtents& extents, const DeviceOptions& options);
 void schedule_attention_wgmma(GroupEmitter& emitter, const DeviceOptions& options);
+bool suits_attention_backward_wgmma(const AttentionExtents& extents, const DeviceOptions& options);
+void schedule_attention_backward_wgmma(GroupEmitter& emitter, const DeviceOptions& options);
 
-/// Forward and backward, of f32.
+/// Forward and backward, of f32 without tf32.
 void schedule_attention_exact_device(GroupEmitter& emitter, const DeviceOptions& options);
 
 }  // namespace weft::compiler

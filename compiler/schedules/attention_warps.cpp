@@ -115,34 +115,36 @@ void AttentionProducts::add(const WarpSums& sums, const FragmentSource& rows, Ex
     const Ex at = a_.mul(step, a_.integer(unit_.depth()));
     std::vector<MatrixUnit::Rows> left;
     for (std::size_t r = 0; r < sums.size(); ++r) {
-      left.push_back(unit_.rows(rows, first_row, 16 * static_cast<std::int64_t>(r), at));
+      left.push_back(
+          unit_.rounded(unit_.rows(rows, first_row, 16 * static_cast<std::int64_t>(r), at)));
     }
-    for (std::size_t c = 0; c < sums[0].size(); c += 2) {
-      const auto both = unit_.columns(columns, first_column, 8 * static_cast<std::int64_t>(c), at);
-      for (std::size_t r = 0; r < sums.size(); ++r) {
-        for (std::size_t half = 0; half < 2; ++half) {
-          unit_.multiply(sums[r][c + half], left[r], both[half]);
-        }
-      }
-    }
+    add(sums, left, columns, first_column, at);
   });
 }
 
-void AttentionProducts::add(const WarpSums& sums,
-                            const std::vector<std::vector<std::array<Ex, 4>>>& values,
+void AttentionProducts::add(const WarpSums& sums, const WarpValues& values,
                             const FragmentSource& columns, Ex first_column) {
-  for (std::size_t step = 0; 2 * step < values[0].size(); ++step) {
-    const Ex at = a_.integer(static_cast<std::int64_t>(16 * step));
+  // A product's depth has the columns of one or of two others.
+  const auto fragments = static_cast<std::size_t>(unit_.depth() / 8);
+  for (std::size_t step = 0; fragments * step < values[0].size(); ++step) {
     std::vector<MatrixUnit::Rows> left;
     for (const auto& row : values) {
-      left.push_back(unit_.rows_of(row[2 * step], row[2 * step + 1]));
+      left.push_back(fragments == 1 ? unit_.rows_of(row[step])
+                                    : unit_.rows_of(row[2 * step], row[2 * step + 1]));
     }
-    for (std::size_t c = 0; c < sums[0].size(); c += 2) {
-      const auto both = unit_.columns(columns, first_column, 8 * static_cast<std::int64_t>(c), at);
+    add(sums, left, columns, first_column,
+        a_.integer(unit_.depth() * static_cast<std::int64_t>(step)));
+  }
+}
+
+void AttentionProducts::add(const WarpSums& sums, const std::vector<MatrixUnit::Rows>& rows,
+                            const FragmentSource& columns, Ex first_column, Ex depth) {
+  for (std::size_t c = 0; c < sums[0].size(); c += 2) {
+    const auto both = unit_.columns(columns, first_column, 8 * static_cast<std::int64_t>(c), depth);
+    for (std::size_t half = 0; half < 2; ++half) {
+      const MatrixUnit::Columns right = unit_.rounded(both[half]);
       for (std::size_t r = 0; r < sums.size(); ++r) {
-        for (std::size_t half = 0; half < 2; ++half) {
-          unit_.multiply(sums[r][c + half], left[r], both[half]);
-        }
+        unit_.multiply(sums[r][c + half], rows[r], right);
       }
     }
   }

@@ -18,15 +18,15 @@ using loop::Scalar;
 
 constexpr std::int64_t warp = 32;
 constexpr std::int64_t groups = 2;  ///< of four warps
-constexpr std::int64_t threads = 128 * groups;
-constexpr std::int64_t strip = 64 * groups;  ///< queries of a block
-constexpr std::int64_t tile = 64;            ///< keys that pass together
-/// Elements of a row of 128 bytes, and the steps of one product.
-constexpr std::int64_t row_elements = 64;
-constexpr std::int64_t step_depth = 16;
+constexpr std::int64_t threads = AttentionGroups::threads * groups;
+constexpr std::int64_t strip = AttentionGroups::rows * groups;  ///< queries of a block
+constexpr std::int64_t tile = AttentionGroups::tile;            ///< keys that pass together
+constexpr std::int64_t step_depth = AttentionGroups::step_depth;
 /// Keys of one tile and values of the one before are read while two more arrive.
 constexpr std::int64_t stages = 4;
 constexpr std::int64_t ahead = stages - 2;
+
+using Axis = AttentionGroups::Axis;
 
 class AttentionWgmma {
  public:
@@ -36,6 +36,7 @@ class AttentionWgmma {
         b_(emitter.builder()),
         x_(*emitter.group().anchor),
         device_(emitter, x_),
+        group_products_(b_, device_.type()),
         queries_(device_.loader("queries", device_.matrix(0), strip, 1, threads)),
         keys_(device_.loader("keys", device_.matrix(1), tile, stages, threads, true)),
         values_(device_.loader("values", device_.matrix(2), tile, stages, threads, true)) {}
@@ -117,21 +118,21 @@ class AttentionWgmma {
       call("copy_commit");
 
       const WarpSums scores = products.zero(1, tile / 8);
-      call("group_product_fence");
+      group_products_.fence();
       const Ex stage = b_.let(a_.floor_mod(number, stages));
       for (std::size_t s = 0; s < rows.size(); ++s) {
-        multiply(scores, {rows[s].begin(), rows[s].end()}, keys_, 'k', stage,
-                 static_cast<std::int64_t>(s) * step_depth);
+        group_products_.add(scores, {rows[s].begin(), rows[s].end()}, keys_, stage, Axis::along,
+                            static_cast<std::int64_t>(s) * step_depth);
       }
-      call("group_product_commit");
+      group_products_.commit();
       if (!first) add_values(results, waiting, number);
       // The scores are there; the values' product goes on.
-      wait(scores, first ? 0 : 1);
+      group_products_.wait(scores, first ? 0 : 1);
       softmax.mask(scores, b_.let(a_.mul(number, a_.integer(tile))));
       RowFactors factors;
       const WarpValues probabilities = softmax.exponentiate(scores, factors);
       if (!first) {
-        wait(results, 0);
+        group_products_.wait(results, 0);
         softmax.rescale(results, factors);
       }
       for (std::size_t s = 0; 4 * s < waiting.size(); ++s) {
@@ -144,9 +145,9 @@ class AttentionWgmma {
     pass(zero, true);
     b_.loop(b_.let_within(a_.sub(count, a_.integer(1)), 0, most - 1),
             [&](Ex i) { pass(b_.let(a_.add(i, a_.integer(1))), false); });
-    call("group_product_fence");
+    group_products_.fence();
     add_values(results, waiting, count);
-    wait(results, 0);
+    group_products_.wait(results, 0);
 
     const RowFactors reciprocals = softmax.finish(batch_);
     RowStore row_store(b_, x_.n, x_.e, device_.store_width(0));
@@ -170,43 +171,9 @@ class AttentionWgmma {
       for (std::int64_t i = 0; i < 4; ++i) {
         rows.push_back(b_.read(waiting[static_cast<std::size_t>(key / step_depth * 4 + i)]));
       }
-      multiply(results, rows, values_, 'n', stage, key);
+      group_products_.add(results, rows, values_, stage, Axis::across, key);
     }
-    call("group_product_commit");
-  }
-
-  /// sums += rows (in registers) by the tile's rows ('k': the contracted axis is in them, from
-  /// element `depth` on) or by its columns ('n': it is the tile's rows, from `depth` on).
-  void multiply(const WarpSums& sums, const std::vector<Ex>& rows, const TileLoader& loader,
-                char layout, Ex stage, std::int64_t depth) {
-    const std::int64_t columns = static_cast<std::int64_t>(8 * sums[0].size());
-    const std::string name = "group_product_registers.n" + std::to_string(columns) +
-                             (device_.type() == DType::f16 ? ".f16." : ".bf16.") + layout;
-    // Elements are in blocks of 128 bytes by the tile's rows.
-    const std::int64_t place =
-        layout == 'k' ? depth / row_elements * tile * row_elements + depth % row_elements
-                      : depth * row_elements;
-    std::vector<Ex> operands = {a_.boolean(true)};
-    operands.insert(operands.end(), rows.begin(), rows.end());
-    for (const MatrixUnit::Sums& fragment : sums[0]) {
-      for (Accumulator* sum : fragment) operands.push_back(b_.read(sum));
-    }
-    assign(sums, b_.call(loop::intrinsic(name), operands,
-                         {{loader.buffer(), a_.add(loader.stage(stage), a_.integer(place))}}));
-  }
-
-  void wait(const WarpSums& sums, std::int64_t pending) {
-    const std::int64_t columns = static_cast<std::int64_t>(8 * sums[0].size());
-    std::vector<Ex> operands = {a_.integer(Scalar::i32, pending)};
-    for (const MatrixUnit::Sums& fragment : sums[0]) {
-      for (Accumulator* sum : fragment) operands.push_back(b_.read(sum));
-    }
-    assign(sums,
-           b_.call(loop::intrinsic("group_product_wait.n" + std::to_string(columns)), operands));
-  }
-
-  void assign(const WarpSums& sums, const std::vector<Ex>& values) {
-    for (std::size_t i = 0; i < values.size(); ++i) b_.assign(sums[0][i / 4][i % 4], values[i]);
+    group_products_.commit();
   }
 
   GroupEmitter& emitter_;
@@ -214,6 +181,7 @@ class AttentionWgmma {
   loop::Builder& b_;
   AttentionExtents x_;
   AttentionDevice device_;
+  AttentionGroups group_products_;
   TileLoader queries_, keys_, values_;
   Ex batch_ = nullptr, first_ = nullptr, thread_ = nullptr;
 };

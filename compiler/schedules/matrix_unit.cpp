@@ -34,7 +34,7 @@ MatrixUnit::MatrixUnit(loop::Builder& builder, DType type, Ex lane)
 
 FragmentSource MatrixUnit::row_source(const loop::Buffer* buffer, std::int64_t pitch,
                                       bool depth_inner) {
-  FragmentSource source{buffer, pitch, depth_inner, nullptr};
+  FragmentSource source{buffer, pitch, depth_inner};
   const std::int64_t run = row_elements(type_);
   const auto at = [&](Ex outer, Ex inner) {
     return b_.let(a_.add(a_.mul(outer, a_.integer(pitch)), inner));
@@ -52,7 +52,7 @@ FragmentSource MatrixUnit::row_source(const loop::Buffer* buffer, std::int64_t p
 
 FragmentSource MatrixUnit::column_source(const loop::Buffer* buffer, std::int64_t pitch,
                                          bool depth_inner) {
-  FragmentSource source{buffer, pitch, depth_inner, nullptr};
+  FragmentSource source{buffer, pitch, depth_inner};
   const std::int64_t run = row_elements(type_);
   const auto at = [&](Ex outer, Ex inner) {
     return b_.let(a_.add(a_.mul(outer, a_.integer(pitch)), inner));
@@ -67,6 +67,14 @@ FragmentSource MatrixUnit::column_source(const loop::Buffer* buffer, std::int64_
     source.lane = at(a_.add(a_.floor_mod(lane_, 8), a_.mul(half, a_.integer(8))), second);
   }
   return source;
+}
+
+FragmentSource MatrixUnit::across_source(const loop::Buffer* buffer, std::int64_t pitch) {
+  if (type_ != DType::f32) return column_source(buffer, pitch, false);
+  // A lane has sums of two neighbouring columns, and they are its steps t and t + 4 of the next
+  // product: in which order that goes through the contracted axis does not matter.
+  const Ex steps = a_.mul(a_.mul(thread_, a_.integer(2)), a_.integer(pitch));
+  return {buffer, pitch, false, b_.let(a_.add(steps, group_)), 1};
 }
 
 Ex MatrixUnit::place(const FragmentSource& source, Ex first, std::int64_t free, Ex depth) {
@@ -93,7 +101,7 @@ MatrixUnit::Rows MatrixUnit::rows(const FragmentSource& source, Ex first, std::i
   if (type_ != DType::f32 || source.depth_inner) {
     return load(source, place(source, first, free, depth));
   }
-  const Ex second = a_.add(depth, a_.integer(4));
+  const Ex second = a_.add(depth, a_.integer(source.second));
   return {word(source, first, free, depth), word(source, first, free + 8, depth),
           word(source, first, free, second), word(source, first, free + 8, second)};
 }
@@ -104,7 +112,7 @@ std::array<MatrixUnit::Columns, 2> MatrixUnit::columns(const FragmentSource& sou
     const std::array<Ex, 4> words = load(source, place(source, first, free, depth));
     return {Columns{words[0], words[1]}, Columns{words[2], words[3]}};
   }
-  const Ex second = a_.add(depth, a_.integer(4));
+  const Ex second = a_.add(depth, a_.integer(source.second));
   return {Columns{word(source, first, free, depth), word(source, first, free, second)},
           Columns{word(source, first, free + 8, depth), word(source, first, free + 8, second)}};
 }
@@ -151,6 +159,11 @@ MatrixUnit::Rows MatrixUnit::rows_of(const std::array<Ex, 4>& left,
                                      const std::array<Ex, 4>& right) {
   return {pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]),
           pack(right[2], right[3])};
+}
+
+MatrixUnit::Rows MatrixUnit::rows_of(const std::array<Ex, 4>& values) {
+  const auto word = [&](std::size_t i) { return a_.bits(b_.let(values[i]), Scalar::i32); };
+  return rounded({word(0), word(2), word(1), word(3)});
 }
 
 Ex MatrixUnit::over_columns(Ex value, loop::Combine combine) {

@@ -16,6 +16,7 @@ struct FragmentSource {
   std::int64_t pitch = 0;   ///< elements from row to row; those of 8 rows are in different banks
   bool depth_inner = true;  ///< neighbours are along the contracted axis
   loop::Ex lane = nullptr;  ///< the lane's place in a fragment
+  std::int64_t second = 4;  ///< tf32, not depth_inner: steps to a register's second half
 };
 
 class MatrixUnit {
@@ -38,6 +39,8 @@ class MatrixUnit {
 
   FragmentSource row_source(const loop::Buffer* buffer, std::int64_t pitch, bool depth_inner);
   FragmentSource column_source(const loop::Buffer* buffer, std::int64_t pitch, bool depth_inner);
+  /// Of columns for rows that rows_of() makes of sums; neighbours are along the columns.
+  FragmentSource across_source(const loop::Buffer* buffer, std::int64_t pitch);
 
   /// 16 rows from element `first` of the source's buffer on, the tile's place (0, 0), and
   /// (free, depth) further.
@@ -54,8 +57,9 @@ class MatrixUnit {
 
   /// Two values of 16 bits in a register, the first in the lower half.
   Ex pack(Ex low, Ex high);
-  /// Rows whose contracted axis is the columns of two neighbouring products.
+  /// Rows whose contracted axis is the columns of products: of two neighbours, for tf32 of one.
   Rows rows_of(const std::array<Ex, 4>& left, const std::array<Ex, 4>& right);
+  Rows rows_of(const std::array<Ex, 4>& values);
 
   /// Over the four lanes that have the columns of a row.
   Ex over_columns(Ex value, loop::Combine combine);

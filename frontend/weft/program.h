@@ -256,7 +256,8 @@ struct CompileOptions {
   /// f16 or bf16: products of f32 tensors round their operands to it; sums and everything else stay
   /// f32.
   std::optional<DType> autocast = std::nullopt;
-  /// On a GPU, products of f32 round their operands to tf32 (10 bits of fraction) and sum in f32.
+  /// On a GPU, products of f32 (those of attention as well) round their operands to tf32, 10 bits
+  /// of fraction, and sum in f32.
   bool tf32 = false;
   /// On a GPU: whether weft's kernels or CUDA's library compute Fourier transforms that are no part
   /// of a Toeplitz operator.

@@ -350,6 +350,43 @@ TEST(AttentionDevice, Backward) {
   compare(backward({1, 140, 140, 16, 16, true}), tolerance(Attention{}), large_tiles(), 9);
 }
 
+/// Group products of sm_90a: one group of warps where blocks are few, two otherwise.
+TEST(AttentionDevice, BackwardByGroupProducts) {
+  std::uint64_t seed = 1;
+  compiler::DeviceOptions options;
+  options.target = compiler::device_target("sm_90a");
+  for (const Attention& a : {Attention{1, 130, 70, 64, 128, false},
+                             {1, 70, 330, 64, 64, true},
+                             {1, 140, 140, 128, 64, true},
+                             {2, 64, 100, 64, 64, false, -0.2, "f16"}}) {
+    SCOPED_TRACE(fmt::format("{} {} {} {}", a.n, a.m, a.d, a.e));
+    compare(backward(a), tolerance(a), options, seed++);
+  }
+  options.processors = 1;
+  for (const Attention& a :
+       {Attention{1, 200, 200, 64, 64, true}, {1, 70, 140, 128, 128, true, -0.3}}) {
+    SCOPED_TRACE(fmt::format("{} {} {} {}", a.n, a.m, a.d, a.e));
+    compare(backward(a), tolerance(a), options, seed++);
+  }
+}
+
+TEST(AttentionDevice, Tf32) {
+  std::uint64_t seed = 1;
+  for (const Attention& a : {Attention{2, 70, 70, 32, 32, true, 0.3, "f32"},
+                             {1, 33, 75, 24, 70, false, 0.3, "f32"},
+                             {1, 20, 90, 16, 9, true, -0.2, "f32"},
+                             {2, 3, 5, 7, 9, true, 0.3, "f32"},
+                             {1, 70, 80, 64, 128, true, 0.1, "f32"}}) {
+    SCOPED_TRACE(fmt::format("{} {} {} {}", a.n, a.m, a.d, a.e));
+    // Both factors of each product are rounded to 11 bits, and elements are below 1: scores are
+    // off by so much at most, and probabilities by that part of themselves.
+    const double scores = 2 * 0x1p-11 * std::abs(a.scale) * a.d;
+    const double tolerance = 8 * 0x1p-11 + scores;
+    compare(forward(a), tolerance, {.tf32 = true}, seed++);
+    compare(backward(a), tolerance, {.tf32 = true}, seed++);
+  }
+}
+
 TEST(AttentionDevice, ExactF32) {
   std::uint64_t seed = 1;
   for (const Attention& a : {Attention{2, 70, 70, 32, 32, true, 0.3, "f32"},
@@ -415,13 +452,20 @@ TEST(MatrixAssembly, ProductsOfF32) {
 }
 
 TEST(MatrixAssembly, Attention) {
-  const Attention narrow{32, 2048, 2048, 64, 64, true, 0.125};
+  Attention narrow{32, 2048, 2048, 64, 64, true, 0.125};
   assemble_kernels("attention d 64", forward(narrow));
   Attention wide{32, 2048, 2048, 128, 128, true, 0.09};
   assemble_kernels("attention d 128", forward(wide));
+  assemble_kernels("attention_backward d 64", backward(narrow));
   assemble_kernels("attention_backward d 128", backward(wide));
+  assemble_kernels("attention_backward d 128, 64", backward({1, 256, 256, 128, 64, false, 0.09}));
   wide.dtype = "f32";
   assemble_kernels("attention f32 d 128", forward(wide));
+  assemble_kernels("attention tf32 d 128", forward(wide), {.tf32 = true});
+  assemble_kernels("attention_backward tf32 d 128", backward(wide), {.tf32 = true});
+  narrow.dtype = "f32";
+  assemble_kernels("attention tf32 d 64", forward(narrow), {.tf32 = true});
+  assemble_kernels("attention_backward tf32 d 64", backward(narrow), {.tf32 = true});
 }
 
 }  // namespace

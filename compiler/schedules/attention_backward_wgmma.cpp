@@ -1,0 +1,398 @@
+#include <algorithm>
+#include <limits>
+#include <numbers>
+
+#include "compiler/schedules/attention_device.h"
+#include "compiler/schedules/divide.h"
+#include "compiler/schedules/schedule.h"
+
+/// The gradients of attention on the matrix units of sm_90a, in the two phases of
+/// attention_backward_device.cpp. Four warps have 64 rows of their side in shared memory; their
+/// sums, scores and the scores' gradients are registers. While one group's threads compute
+/// probabilities, products of the others run.
+namespace weft::compiler {
+namespace {
+
+using loop::Ex;
+using loop::Scalar;
+using Axis = AttentionGroups::Axis;
+
+constexpr std::int64_t warp = 32;
+constexpr std::int64_t tile = AttentionGroups::tile;
+constexpr std::int64_t step_depth = AttentionGroups::step_depth;
+/// A tile that is read, one that products of the turn before may still read, and those that arrive.
+constexpr std::int64_t most_stages = 4;
+constexpr std::int64_t least_stages = 3;
+
+/// Shared memory of a block: two matrices of its own rows, two of tiles that pass, and for each
+/// query of two tiles what its probabilities are made of.
+std::int64_t shared_bytes(const AttentionExtents& x, std::int64_t strip, std::int64_t stages) {
+  return 2 * (x.d + x.e) * (strip + stages * tile) + 2 * 2 * tile * 4;
+}
+
+/// What does not fit in 1 KiB less than the whole may not: tiles lie at multiples of that.
+std::int64_t most_bytes(const DeviceOptions& options) { return options.shared_bytes() - 1024; }
+
+class AttentionBackwardWgmma {
+ public:
+  AttentionBackwardWgmma(GroupEmitter& emitter, const DeviceOptions& options)
+      : a_(emitter.arena()),
+        b_(emitter.builder()),
+        x_(*emitter.group().anchor),
+        device_(emitter, x_),
+        group_products_(b_, device_.type()) {
+    // One group's threads have more registers than they need, but a few blocks do not fill a GPU.
+    const std::int64_t wide = 2 * AttentionGroups::rows;
+    const bool many = x_.batches * divide_up(std::max(x_.n, x_.m), wide) >= options.processors;
+    groups_ = many ? 2 : 1;
+    strip_ = groups_ * AttentionGroups::rows;
+    threads_ = groups_ * AttentionGroups::threads;
+    if (shared_bytes(x_, strip_, stages_) > most_bytes(options)) stages_ = least_stages;
+  }
+
+  void run() {
+    const AttentionMatrix queries = device_.matrix(0), keys = device_.matrix(1);
+    const AttentionMatrix values = device_.matrix(2), gradient = device_.matrix(5);
+    const auto own = [&](const char* name, const AttentionMatrix& matrix) {
+      return device_.loader(name, matrix, strip_, 1, threads_, true);
+    };
+    const auto passing = [&](const char* name, const AttentionMatrix& matrix) {
+      return device_.loader(name, matrix, tile, stages_, threads_, true);
+    };
+    if (device_.wanted(0)) {
+      Tiles tiles{own("queries", queries), own("gradient", gradient), passing("keys", keys),
+                  passing("values", values)};
+      phase(x_.n, [&](MatrixUnit& unit) { of_queries(unit, tiles); });
+    }
+    if (device_.wanted(1) || device_.wanted(2)) {
+      Tiles tiles{own("own_keys", keys), own("own_values", values),
+                  passing("passing_queries", queries), passing("passing_gradient", gradient)};
+      statistics_ = b_.kernel().shared("statistics", DType::f32, 2 * 2 * tile);
+      phase(x_.m, [&](MatrixUnit& unit) { of_keys(unit, tiles); });
+    }
+  }
+
+ private:
+  /// Of a block's side, whose products are scores and what the scores' gradients are made of.
+  struct Tiles {
+    TileLoader own, own_second, passing, passing_second;
+  };
+
+  /// What scores and their gradients are made of.
+  struct Statistics {
+    Ex normaliser;  ///< log2 of the softmax's denominator
+    Ex delta;
+  };
+
+  Ex real(double value) { return a_.constant(Scalar::f32, value); }
+  Ex exp2(Ex x) { return b_.call(loop::intrinsic("fast_exp2"), {b_.let(x)})[0]; }
+  void call(const char* name) { b_.call(loop::intrinsic(name), {}); }
+  void wait_copies(std::int64_t pending) {
+    b_.call(loop::intrinsic("copy_wait"), {a_.integer(Scalar::i32, pending)});
+  }
+
+  void phase(std::int64_t rows, const std::function<void(MatrixUnit& unit)>& body) {
+    const std::int64_t strips = divide_up(rows, strip_);
+    b_.phase(x_.batches * strips, threads_, [&](Ex block, Ex thread) {
+      const std::vector<Ex> at = a_.delinearize(block, {strips, x_.batches});
+      batch_ = b_.let(at[1]);
+      // Causal: last queries see most keys, first keys are seen by most queries.
+      const bool backwards = rows == x_.n && x_.causal;
+      const Ex strip = backwards ? a_.sub(a_.integer(strips - 1), at[0]) : at[0];
+      first_ = b_.let(a_.mul(strip, a_.integer(strip_)));
+      thread_ = thread;
+      own_group_ = b_.let(a_.mul(a_.floor_div(thread, AttentionGroups::threads),
+                                 a_.integer(AttentionGroups::rows)));
+      first_row_ = b_.let(a_.add(first_, a_.mul(a_.floor_div(thread, warp), a_.integer(16))));
+      MatrixUnit unit(b_, device_.type(), b_.let(a_.floor_mod(thread, warp)));
+      body(unit);
+    });
+  }
+
+  /// Passes over tiles [begin, count) of the other side: `body(first row, number, stage)`. Products
+  /// of a turn may run until those of the next have been waited for.
+  void pass(Tiles& tiles, std::int64_t rows, Ex begin, Ex count,
+            const std::function<void(Ex first, Ex number, Ex stage)>& body) {
+    const Ex zero = a_.integer(0);
+    const std::int64_t most = divide_up(rows, tile);
+    const std::int64_t ahead = stages_ - 2;
+    const auto start = [&](Ex number) {
+      const Ex stage = b_.let(a_.floor_mod(number, stages_));
+      const Ex row = a_.mul(b_.let_within(number, 0, most - 1), a_.integer(tile));
+      tiles.passing.start(stage, batch_, row, zero, thread_);
+      tiles.passing_second.start(stage, batch_, row, zero, thread_);
+    };
+    const auto finish = [&](Ex number) {
+      const Ex stage = b_.let(a_.floor_mod(number, stages_));
+      tiles.passing.finish(stage, thread_);
+      tiles.passing_second.finish(stage, thread_);
+    };
+    for (TileLoader* loader : {&tiles.own, &tiles.own_second}) {
+      loader->start(zero, batch_, first_, zero, thread_);
+      loader->finish(zero, thread_);
+    }
+    for (std::int64_t i = 0; i < ahead; ++i) {
+      const Ex number = b_.let(a_.add(begin, a_.integer(i)));
+      b_.condition(a_.less(number, count), [&] {
+        start(number);
+        finish(number);
+      });
+      call("copy_commit");
+    }
+    const bool copied = tiles.passing.copies() && tiles.passing_second.copies();
+    b_.loop(b_.let_within(a_.sub(count, begin), 0, most), [&](Ex i) {
+      const Ex number = b_.let_within(a_.add(begin, i), 0, most - 1);
+      wait_copies(ahead - 1);
+      call("fence_async_shared");
+      // This tile is there, and products of the turn before the last have ended in all warps.
+      b_.barrier();
+      const Ex next = a_.add(number, a_.integer(ahead));
+      b_.condition(a_.less(next, count), [&] { start(next); });
+      call("copy_commit");
+      body(b_.let(a_.mul(number, a_.integer(tile))), number, b_.let(a_.floor_mod(number, stages_)));
+      if (!copied) b_.condition(a_.less(next, count), [&] { finish(next); });
+    });
+    // Nothing may be under way when the block ends.
+    wait_copies(0);
+  }
+
+  Statistics statistics(Ex query) {
+    const Ex own =
+        b_.let_within(a_.binary(loop::Binary::minimum, query, a_.integer(x_.n - 1)), 0, x_.n - 1);
+    return {b_.let(a_.mul(device_.of_query(3, batch_, own), real(std::numbers::log2e))),
+            device_.of_query(4, batch_, own)};
+  }
+
+  /// Scores of the tile, and the products that their gradients are made of, of which both are there
+  /// in the end; as are all products before.
+  void products_of_tile(const WarpSums& scores, const WarpSums& centred, const Tiles& tiles,
+                        std::int64_t depth, std::int64_t second_depth, Ex stage) {
+    group_products_.settle(scores);
+    group_products_.settle(centred);
+    group_products_.fence();
+    group_products_.add(scores, tiles.own, strip_, own_group_, tiles.passing, stage, depth);
+    group_products_.add(centred, tiles.own_second, strip_, own_group_, tiles.passing_second, stage,
+                        second_depth);
+    group_products_.commit();
+    group_products_.wait(scores, 0);
+    group_products_.wait(centred, 0);
+  }
+
+  /// The score of what is not seen, so that its probability is 0.
+  void hide(const WarpSums& scores, Ex hidden, const std::function<Ex(Ex row, Ex column)>& visible,
+            Ex row, Ex column) {
+    if (hidden == nullptr) return;
+    const Ex lowest = real(x_.scale > 0 ? -std::numeric_limits<double>::infinity()
+                                        : std::numeric_limits<double>::infinity());
+    b_.condition(hidden, [&] {
+      for (std::size_t c = 0; c < scores[0].size(); ++c) {
+        for (std::size_t i = 0; i < 4; ++i) {
+          const Ex seen =
+              visible(a_.add(row, a_.integer(static_cast<std::int64_t>(8 * (i / 2)))),
+                      a_.add(column, a_.integer(static_cast<std::int64_t>(8 * c + i % 2))));
+          loop::Accumulator* score = scores[0][c][i];
+          b_.assign(score, a_.select(seen, b_.read(score), lowest));
+        }
+      }
+    });
+  }
+
+  /// Probability and the score's gradient but for the scale, from the sums of both products.
+  std::array<Ex, 2> pair(Ex score, Ex centred, const Statistics& of) {
+    const Ex probability =
+        exp2(a_.fma(score, real(x_.scale * std::numbers::log2e), a_.neg(of.normaliser)));
+    return {probability, b_.let(a_.mul(probability, a_.sub(centred, of.delta)))};
+  }
+
+  /// sums += values (packed row fragments, four registers each 16 columns) by the tile's columns.
+  void add_across(const WarpSums& sums, const std::vector<MatrixUnit::Rows>& values,
+                  const TileLoader& passing, Ex stage) {
+    for (std::size_t s = 0; s < values.size(); ++s) {
+      group_products_.add(sums, {values[s].begin(), values[s].end()}, passing, stage, Axis::across,
+                          static_cast<std::int64_t>(s) * step_depth);
+    }
+  }
+
+  void of_queries(MatrixUnit& unit, Tiles& tiles) {
+    AttentionProducts products(b_, unit);
+    const WarpSums sums = products.zero(1, x_.d / 8);
+    const Ex row = b_.let(a_.add(first_row_, unit.group()));
+    const std::array<Statistics, 2> of = {statistics(row), statistics(a_.add(row, a_.integer(8)))};
+    const std::int64_t most = divide_up(x_.m, tile);
+    Ex count = a_.integer(most);
+    if (x_.causal) {
+      const Ex last = a_.add(first_, a_.integer(strip_ + x_.offset() + tile - 1));
+      count =
+          b_.let_within(a_.binary(loop::Binary::minimum, count, a_.floor_div(last, tile)), 1, most);
+    }
+    const bool ragged = x_.m % tile != 0;
+    const auto visible = [&](Ex query, Ex key) {
+      Ex seen = nullptr;
+      if (x_.causal) seen = a_.less_equal(key, a_.add(query, a_.integer(x_.offset())));
+      if (!ragged) return seen;
+      const Ex there = a_.less(key, a_.integer(x_.m));
+      return seen == nullptr ? there : a_.logical_and(seen, there);
+    };
+    pass(tiles, x_.m, a_.integer(0), count, [&](Ex first, Ex, Ex stage) {
+      const WarpSums scores = products.zero(1, tile / 8), centred = products.zero(1, tile / 8);
+      products_of_tile(scores, centred, tiles, x_.d, x_.e, stage);
+      const Ex end = a_.add(first, a_.integer(tile));
+      Ex hidden = nullptr;
+      if (x_.causal) hidden = a_.less(a_.add(first_row_, a_.integer(x_.offset() + 1)), end);
+      if (ragged) {
+        const Ex past = a_.less(a_.integer(x_.m), end);
+        hidden = hidden == nullptr ? past : a_.logical_or(hidden, past);
+      }
+      const Ex column = b_.let(a_.add(first, a_.mul(unit.thread(), a_.integer(2))));
+      hide(scores, hidden, visible, row, column);
+      std::vector<MatrixUnit::Rows> gradients;
+      for (std::size_t c = 0; c < scores[0].size(); c += 2) {
+        std::array<std::array<Ex, 4>, 2> both{};
+        for (std::size_t i = 0; i < 8; ++i) {
+          both[i / 4][i % 4] = pair(b_.read(scores[0][c + i / 4][i % 4]),
+                                    b_.read(centred[0][c + i / 4][i % 4]), of[i % 4 / 2])[1];
+        }
+        gradients.push_back(unit.rows_of(both[0], both[1]));
+      }
+      group_products_.fence();
+      add_across(sums, gradients, tiles.passing, stage);
+      group_products_.commit();
+    });
+    group_products_.wait(sums, 0);
+    store(products, sums, 0, x_.n, x_.d, x_.scale);
+  }
+
+  void of_keys(MatrixUnit& unit, Tiles& tiles) {
+    AttentionProducts products(b_, unit);
+    const bool keys_wanted = device_.wanted(1), values_wanted = device_.wanted(2);
+    WarpSums key_sums, value_sums;
+    if (keys_wanted) key_sums = products.zero(1, x_.d / 8);
+    if (values_wanted) value_sums = products.zero(1, x_.e / 8);
+    const Ex row = b_.let(a_.add(first_row_, unit.group()));
+    const std::int64_t most = divide_up(x_.n, tile);
+    Ex begin = a_.integer(0);
+    if (x_.causal) {
+      // The first query that sees the block's first key.
+      const Ex query =
+          a_.binary(loop::Binary::maximum, a_.integer(0), a_.sub(first_, a_.integer(x_.offset())));
+      begin = b_.let_within(a_.floor_div(query, tile), 0, divide_up(x_.m, tile));
+    }
+    const bool ragged = x_.n % tile != 0;
+    const auto visible = [&](Ex key, Ex query) {
+      Ex seen = nullptr;
+      if (x_.causal) seen = a_.less_equal(key, a_.add(query, a_.integer(x_.offset())));
+      if (!ragged) return seen;
+      const Ex there = a_.less(query, a_.integer(x_.n));
+      return seen == nullptr ? there : a_.logical_and(seen, there);
+    };
+    // What a tile's queries have is asked for a turn ahead, and put where all threads read it.
+    const Ex own_query = b_.let(a_.floor_mod(thread_, tile));
+    const auto place = [&](Ex number, std::int64_t which, Ex query) {
+      const Ex slot = a_.mul(a_.floor_mod(number, 2), a_.integer(2 * tile));
+      return a_.add(slot, a_.add(a_.integer(which * tile), query));
+    };
+    const auto put = [&](Ex number, const Statistics& of) {
+      b_.condition(a_.less(thread_, a_.integer(tile)), [&] {
+        b_.store(statistics_, place(number, 0, own_query), of.normaliser);
+        b_.store(statistics_, place(number, 1, own_query), of.delta);
+      });
+    };
+    put(begin, statistics(a_.add(a_.mul(begin, a_.integer(tile)), own_query)));
+    pass(tiles, x_.n, begin, a_.integer(most), [&](Ex first, Ex number, Ex stage) {
+      const Ex next = b_.let(a_.add(number, a_.integer(1)));
+      const Statistics ahead = statistics(a_.add(a_.mul(next, a_.integer(tile)), own_query));
+      const WarpSums scores = products.zero(1, tile / 8), centred = products.zero(1, tile / 8);
+      products_of_tile(scores, centred, tiles, x_.d, x_.e, stage);
+      Ex hidden = nullptr;
+      if (x_.causal) {
+        hidden =
+            a_.less(a_.add(first, a_.integer(x_.offset())), a_.add(first_row_, a_.integer(15)));
+      }
+      if (ragged) {
+        const Ex past = a_.less(a_.integer(x_.n), a_.add(first, a_.integer(tile)));
+        hidden = hidden == nullptr ? past : a_.logical_or(hidden, past);
+      }
+      const Ex own_column = b_.let(a_.mul(unit.thread(), a_.integer(2)));
+      hide(scores, hidden, visible, row, b_.let(a_.add(first, own_column)));
+      const Ex normalisers = b_.let(place(number, 0, own_column));
+      std::vector<MatrixUnit::Rows> probabilities, gradients;
+      for (std::size_t c = 0; c < scores[0].size(); c += 2) {
+        std::array<std::array<Ex, 4>, 2> p{}, g{};
+        for (std::size_t half = 0; half < 2; ++half) {
+          std::array<Statistics, 2> of{};
+          for (std::size_t i = 0; i < 2; ++i) {
+            const Ex at =
+                a_.add(normalisers, a_.integer(static_cast<std::int64_t>(8 * (c + half) + i)));
+            of[i] = {b_.let(a_.load(statistics_, at)),
+                     b_.let(a_.load(statistics_, a_.add(at, a_.integer(tile))))};
+          }
+          for (std::size_t i = 0; i < 4; ++i) {
+            const std::array<Ex, 2> both =
+                pair(b_.read(scores[0][c + half][i]), b_.read(centred[0][c + half][i]), of[i % 2]);
+            p[half][i] = both[0];
+            g[half][i] = both[1];
+          }
+        }
+        if (values_wanted) probabilities.push_back(unit.rows_of(p[0], p[1]));
+        if (keys_wanted) gradients.push_back(unit.rows_of(g[0], g[1]));
+      }
+      group_products_.fence();
+      if (values_wanted) {
+        add_across(value_sums, probabilities, tiles.passing_second, stage);
+        group_products_.commit();
+      }
+      if (keys_wanted) {
+        add_across(key_sums, gradients, tiles.passing, stage);
+        group_products_.commit();
+      }
+      // Probabilities need no registers any more; the gradients' product goes on.
+      if (values_wanted && keys_wanted) group_products_.wait(value_sums, 1);
+      put(next, ahead);
+    });
+    if (values_wanted) group_products_.wait(value_sums, 0);
+    if (keys_wanted) group_products_.wait(key_sums, 0);
+    if (keys_wanted) store(products, key_sums, 1, x_.m, x_.d, x_.scale);
+    if (values_wanted) store(products, value_sums, 2, x_.m, x_.e, 1);
+  }
+
+  void store(AttentionProducts& products, const WarpSums& sums, std::uint32_t result,
+             std::int64_t rows, std::int64_t columns, double factor) {
+    RowStore row_store(b_, rows, columns, device_.store_width(result));
+    products.store(
+        sums, first_row_, row_store,
+        [&](Ex value, std::size_t, std::size_t) {
+          return factor == 1 ? value : a_.mul(value, real(factor));
+        },
+        [&](Ex row, Ex column, const std::vector<Ex>& value) {
+          device_.store_result(result, batch_, row, column, value[0]);
+        });
+  }
+
+  loop::Arena& a_;
+  loop::Builder& b_;
+  AttentionExtents x_;
+  AttentionDevice device_;
+  AttentionGroups group_products_;
+  std::int64_t groups_ = 2;  ///< of four warps
+  std::int64_t strip_ = 0;   ///< rows of a block
+  std::int64_t threads_ = 0;
+  std::int64_t stages_ = most_stages;
+  const loop::Buffer* statistics_ = nullptr;  ///< [2 tiles][normaliser, delta][query]
+  Ex batch_ = nullptr, first_ = nullptr, thread_ = nullptr;
+  Ex own_group_ = nullptr;  ///< the group's first row in the block
+  Ex first_row_ = nullptr;  ///< the warp's first row of all
+};
+
+}  // namespace
+
+bool suits_attention_backward_wgmma(const AttentionExtents& extents, const DeviceOptions& options) {
+  // What is not seen has a score that the scale makes lowest.
+  return suits_attention_wgmma(extents, options) && extents.m >= AttentionGroups::rows &&
+         extents.scale != 0;
+}
+
+void schedule_attention_backward_wgmma(GroupEmitter& emitter, const DeviceOptions& options) {
+  AttentionBackwardWgmma(emitter, options).run();
+}
+
+}  // namespace weft::compiler
