@@ -1,11 +1,11 @@
 """PyTorch on a GPU beside `weft bench gemm|attention|tno|fft --device cuda`: single operations.
 
 CONFIG: device ("cuda", "cuda:1"). A case is
-    {"kind": "gemm", "dtype": "bf16", "batch": 0, "m": .., "n": .., "k": .., "x_transposed": false,
-     "w_transposed": false, "fused": false}            silu(x w + bias) where fused
+    {"kind": "gemm", "dtype": "bf16", "tf32": false, "batch": 0, "m": .., "n": .., "k": ..,
+     "x_transposed": false, "w_transposed": false, "fused": false}   silu(x w + bias) where fused
     {"kind": "attention", "dtype": .., "batch": .., "heads": .., "n": .., "m": .., "d": ..,
      "causal": true, "gradients": false}
-    {"kind": "tno", "dtype": "f32", "batch": .., "n": .., "d": .., "gradients": false,
+    {"kind": "tno", "dtype": "bf16", "batch": .., "n": .., "d": .., "gradients": false,
      "transposed": false}                              by transforms of twice the length
     {"kind": "fft", "transform": "c2c", "batch": .., "n": .., "d": ..}       along the middle axis
 Each is captured as a CUDA graph, so that what is measured is the device; where that is not possible
@@ -30,6 +30,8 @@ def noise(*shape, dtype=torch.float32, device):
 def gemm(case, device):
     dtype, m, n, k = DTYPES[case["dtype"]], case["m"], case["n"], case["k"]
     batch = [case["batch"]] if case["batch"] > 0 else []
+    # Exact f32 otherwise, as weft's products are.
+    torch.backends.cuda.matmul.allow_tf32 = case["tf32"]
 
     def operand(rows, columns, transposed):
         if not transposed:
@@ -66,16 +68,18 @@ def attention(case, device):
 
 def tno(case, device):
     b, n, d = case["batch"], case["n"], case["d"]
-    u, v, g = (noise(b, n, d, device=device) for _ in range(3))
-    t = noise(n, d, device=device)
+    dtype = DTYPES[case["dtype"]]
+    u, v, g = (noise(b, n, d, dtype=dtype, device=device) for _ in range(3))
+    t = noise(n, d, dtype=dtype, device=device)
 
     def forward():
+        # There are no transforms of 16-bit numbers of any length.
         if not case["transposed"]:
-            spectrum = torch.fft.rfft(v, 2 * n, dim=1) * torch.fft.rfft(t, 2 * n, dim=0)
-            return u * torch.fft.irfft(spectrum, 2 * n, dim=1)[:, :n]
-        lines, lags = v.transpose(1, 2).contiguous(), t.t().contiguous()
+            spectrum = torch.fft.rfft(v.float(), 2 * n, dim=1) * torch.fft.rfft(t.float(), 2 * n, dim=0)
+            return u * torch.fft.irfft(spectrum, 2 * n, dim=1)[:, :n].to(dtype)
+        lines, lags = v.float().transpose(1, 2).contiguous(), t.float().t().contiguous()
         spectrum = torch.fft.rfft(lines, 2 * n) * torch.fft.rfft(lags, 2 * n)
-        return u * torch.fft.irfft(spectrum, 2 * n)[..., :n].transpose(1, 2)
+        return u * torch.fft.irfft(spectrum, 2 * n)[..., :n].transpose(1, 2).to(dtype)
 
     if not case["gradients"]:
         return forward
@@ -129,8 +133,6 @@ def make(config):
     torch.cuda.set_device(torch.device(config["device"]))
     device = torch.device("cuda")
     torch.manual_seed(0)
-    # Exact f32, as weft's products are.
-    torch.backends.cuda.matmul.allow_tf32 = False
     start = time.perf_counter()
     torch.zeros(1, device=device)
     torch.cuda.synchronize()

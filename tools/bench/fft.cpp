@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tools/bench/bench.h"
+#include "tools/bench/cufft_transform.h"
 #include "tools/bench/fftw_convolution.h"
 #include "tools/bench/fftw_transform.h"
 #include "tools/bench/measure.h"
@@ -48,7 +49,8 @@ std::span<float> parts(State& state, const std::string& name, bool complex) {
   return {reinterpret_cast<float*>(values.data()), 2 * values.size()};
 }
 
-Executable program(State& state, Kind kind, const Sizes& sizes, const Settings& settings) {
+Executable program(State& state, Kind kind, const Sizes& sizes, const Settings& settings,
+                   CompileOptions::Transforms by = CompileOptions::Transforms::measured) {
   const std::int64_t bins = sizes.n / 2 + 1;
   const Shape points{sizes.b, sizes.n, sizes.d};
   const Shape half{sizes.b, bins, sizes.d};
@@ -71,6 +73,7 @@ Executable program(State& state, Kind kind, const Sizes& sizes, const Settings& 
   options.threads = settings.threads;
   options.device = settings.device;
   options.cache = false;
+  options.transforms = by;
   return traced.compile(options);
 }
 
@@ -93,6 +96,25 @@ void check(const std::string& name, std::span<const float> ours, std::span<const
 
 const char* text_of(Kind kind) {
   return kind == Kind::complex ? "c2c" : kind == Kind::from_real ? "r2c" : "c2r";
+}
+
+/// What weft adds to cuFFT: its program, where the library computes the transform, beside the
+/// library called as it is.
+void measure_library(Kind kind, const Sizes& sizes, const std::string& name,
+                     const Settings& settings, const Report& report) {
+  const std::optional<Work> bare = cufft_transform(settings.device, kind, sizes);
+  if (!bare) return;
+  State state;
+  Executable executable =
+      program(state, kind, sizes, settings, CompileOptions::Transforms::library);
+  executable.run();
+  const std::vector<Work> works{timed([&](std::int64_t count) { executable.run(0, count); }),
+                                *bare};
+  const Comparison comparison =
+      compare(works, settings.seconds / (11.0 * static_cast<double>(works.size())));
+  report({"fft", name, "time through cuFFT", 1e3 * comparison.timings[0].median, "ms",
+          PeerValue{"cuFFT, called bare", 1e3 * comparison.timings[1].median},
+          comparison.ratio(1)});
 }
 
 /// A GPU beside PyTorch there; results are checked against the host's.
@@ -128,6 +150,7 @@ void measure_gpu(Kind kind, const Sizes& sizes, const std::string& name, const S
     row.ratio = comparison.ratio(1);
   }
   report(row);
+  measure_library(kind, sizes, name, settings, report);
 }
 
 void measure(Kind kind, const Sizes& sizes, const std::string& name, const Settings& settings,

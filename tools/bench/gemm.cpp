@@ -53,18 +53,25 @@ struct Case {
   }
 };
 
+/// What follows the product, in weft's kernel.
+enum class Epilogue : std::uint8_t { none, bias_silu, bias_gelu };
+
 struct Family {
   const char* name;
   DType dtype;
-  bool fused;  ///< silu(product + bias)
+  Epilogue epilogue;
   std::vector<Case> cases;
+  bool tf32 = false;
+  bool peer_epilogue = true;  ///< false: the peer's is the product alone
+
+  bool fused() const { return epilogue != Epilogue::none; }
 };
 
 std::vector<Family> families() {
   std::vector<Family> all(3);
   all[0] = {"f32",
             DType::f32,
-            false,
+            Epilogue::none,
             {{"", 0, 128, 128, 128},
              {"", 0, 256, 256, 256},
              {"", 0, 512, 512, 512},
@@ -108,8 +115,8 @@ std::vector<Family> families() {
                                  {"layer", 0, 2048, 768, 256, false, true},
                                  {"layer", 0, 2048, 256, 768, false, true},
                                  {"layer", 0, 2048, 1024, 256}};
-  all[1] = {"f32 bias silu", DType::f32, true, few};
-  all[2] = {"bf16", DType::bf16, false, few};
+  all[1] = {"f32 bias silu", DType::f32, Epilogue::bias_silu, few};
+  all[2] = {"bf16", DType::bf16, Epilogue::none, few};
   all[2].cases.push_back({"gradient of weights", 0, 256, 768, 2048, true, false});
   all[2].cases.push_back({"", 0, 2048, 2048, 2048});
   return all;
@@ -129,30 +136,36 @@ std::vector<Family> gpu_families() {
                                    {"batched", 64, 512, 512, 64},
                                    {"layer", 0, 16384, 1024, 1024, false, true},
                                    {"gradient of weights", 0, 1024, 1024, 16384, true, false}};
+  const std::vector<Case> large = {{"", 0, 4096, 4096, 4096}, {"", 0, 8192, 8192, 8192}};
   std::vector<Family> all;
-  all.push_back({"f32", DType::f32, false, cases});
-  all.push_back({"bf16", DType::bf16, false, cases});
-  all.back().cases.push_back({"", 0, 8192, 8192, 8192});
-  all.push_back({"f16", DType::f16, false, {{"", 0, 4096, 4096, 4096}}});
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    all.push_back({dtype == DType::f32 ? "f32 bias silu" : "bf16 bias silu",
-                   dtype,
-                   true,
-                   {{"", 0, 2048, 2048, 2048}, {"layer", 0, 16384, 1024, 1024}}});
-  }
+  all.push_back({"f32", DType::f32, Epilogue::none, cases});
+  all.push_back({"tf32", DType::f32, Epilogue::none, cases, true});
+  all.push_back({"bf16", DType::bf16, Epilogue::none, cases});
+  for (Family& family : all) family.cases.push_back(large[1]);
+  all.push_back({"f16", DType::f16, Epilogue::none, {large[0]}});
+  const std::vector<Case> few = {{"", 0, 2048, 2048, 2048}, {"layer", 0, 16384, 1024, 1024}};
+  all.push_back({"f32 bias silu", DType::f32, Epilogue::bias_silu, few});
+  all.push_back({"bf16 bias silu", DType::bf16, Epilogue::bias_silu, few});
+  all.push_back({"f32 bias gelu beside the product alone", DType::f32, Epilogue::bias_gelu, large,
+                 false, false});
+  all.push_back({"tf32 bias gelu beside the product alone", DType::f32, Epilogue::bias_gelu, large,
+                 true, false});
+  all.push_back({"bf16 bias gelu beside the product alone", DType::bf16, Epilogue::bias_gelu, large,
+                 false, false});
   return all;
 }
 
 nlohmann::json peer_case(const Family& family, const Case& c) {
   return {{"kind", "gemm"},
           {"dtype", weft::name(family.dtype)},
+          {"tf32", family.tf32},
           {"batch", c.batch},
           {"m", c.m},
           {"n", c.n},
           {"k", c.k},
           {"x_transposed", c.x_transposed},
           {"w_transposed", c.w_transposed},
-          {"fused", family.fused}};
+          {"fused", family.fused() && family.peer_epilogue}};
 }
 
 Shape with_batch(std::int64_t batch, std::int64_t rows, std::int64_t columns) {
@@ -174,8 +187,9 @@ Executable make_weft(State& state, const Family& family, const Case& c, const Se
         };
         Tensor y =
             matmul(operand("x", c.m, c.k, c.x_transposed), operand("w", c.k, c.n, c.w_transposed));
-        if (family.fused) {
-          y = silu(y + weft::state("bias", {c.n}, family.dtype, init::uniform(-1, 1)));
+        if (family.fused()) {
+          const Tensor bias = weft::state("bias", {c.n}, family.dtype, init::uniform(-1, 1));
+          y = family.epilogue == Epilogue::bias_silu ? silu(y + bias) : gelu(y + bias);
         }
         assign(weft::state("y", with_batch(c.batch, c.m, c.n), family.dtype), y);
       },
@@ -184,6 +198,7 @@ Executable make_weft(State& state, const Family& family, const Case& c, const Se
   options.threads = settings.threads;
   options.cpu = settings.cpu;
   options.device = settings.device;
+  options.tf32 = family.tf32;
   return program.compile(options);
 }
 
@@ -238,7 +253,7 @@ class Peer {
     const dnnl::memory::desc w = describe(c.k, c.n, c.w_transposed);
     const dnnl::memory::desc y = describe(c.m, c.n, false);
     dnnl::primitive_attr attributes;
-    if (family.fused) {
+    if (family.fused()) {
       dnnl::post_ops after;
       after.append_eltwise(1.0F, dnnl::algorithm::eltwise_swish, 1.0F, 0.0F);
       attributes.set_post_ops(after);
@@ -300,17 +315,19 @@ double norm(const std::vector<double>& values) {
 
 /// Throws where the two sides differ by more than rounding explains. Each sums k products of
 /// relative error at most k epsilon in f32, in norm |x| |w| k epsilon; a 16-bit result is rounded
-/// by 2^-8 once more; silu's derivative is at most 1.1, and its own error a few units.
-void check(const State& state, const Case& c, const std::vector<double>& expected,
-           const std::string& other) {
+/// by 2^-8 once more; silu's derivative is at most 1.1, gelu's 1.13, and their own error a few
+/// units. Operands that are rounded to tf32 are off by 2^-11 each, and their product by 2^-10.
+void check(const State& state, const Family& family, const Case& c,
+           const std::vector<double>& expected, const std::string& other) {
   const std::vector<double> actual = state.values("y");
   std::vector<double> difference(actual.size());
   for (std::size_t i = 0; i < actual.size(); ++i) difference[i] = actual[i] - expected[i];
-  const double sums = static_cast<double>(c.k + 4) * std::numeric_limits<float>::epsilon() *
-                      norm(state.values("x")) * norm(state.values("w"));
+  const double term = static_cast<double>(c.k + 4) * std::numeric_limits<float>::epsilon() +
+                      (family.tf32 ? 0x1p-10 : 0);
+  const double sums = term * norm(state.values("x")) * norm(state.values("w"));
   const DType dtype = state.type("y").dtype;
   const double rounding = dtype == DType::bf16 ? 0x1p-8 : dtype == DType::f16 ? 0x1p-11 : 0x1p-20;
-  const double bound = 2 * (1.1 * sums + rounding * norm(expected));
+  const double bound = 2 * (1.13 * sums + rounding * norm(expected));
   const double error = norm(difference);
   if (!(error <= bound)) {
     throw Error(fmt::format("{}: weft and {} differ by {:.3g} in norm, more than {:.3g}", c.text(),
@@ -333,7 +350,7 @@ double measure_gpu(const Settings& settings, const Report& report, const Family&
     on_host.device = "cpu";
     Executable host = make_weft(host_state, family, c, on_host);
     host.run(0, 1);
-    check(state, c, host_state.values("y"), "the host");
+    check(state, family, c, host_state.values("y"), "the host");
   }
   std::vector<Work> works{timed([&](std::int64_t count) { weft.run(0, count); })};
   const std::optional<Work> beside = peer.work(peer_case(family, c));
@@ -365,7 +382,7 @@ double measure(const Settings& settings, const Report& report, const Family& fam
   const std::unique_ptr<Peer> peer = make_peer(state, family, c, settings.threads);
   if (peer != nullptr) {
     peer->run(1);
-    check(state, c, peer->result(state.type("y")), peer_name());
+    check(state, family, c, peer->result(state.type("y")), peer_name());
     works.push_back(rested([&](std::int64_t count) { peer->run(count); }));
   }
 #endif

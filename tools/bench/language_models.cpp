@@ -3,6 +3,7 @@
 #include <weft/weft.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -23,10 +24,6 @@ namespace weft::bench {
 namespace {
 
 constexpr std::int64_t vocabulary = 256;
-constexpr std::int64_t width = 256;
-constexpr std::int64_t layers = 4;
-constexpr std::int64_t heads = 4;
-constexpr std::int64_t batch = 4;
 constexpr std::int64_t batches = 4;  ///< of random tokens, one after the other
 constexpr std::int64_t checked_steps = 3;
 constexpr double gamma = 0.99;
@@ -36,14 +33,26 @@ constexpr double weight_decay = 0.01;
 /// As long as any measurement goes on.
 constexpr std::int64_t most_steps = std::int64_t{1} << 40;
 
+struct Size {
+  const char* name;
+  std::int64_t width;
+  std::int64_t layers;
+  std::int64_t heads;  ///< of the transformer
+};
+constexpr Size usual{"", 256, 4, 4};
+/// For GPUs; 4096 tokens a batch, as where they were first trained.
+constexpr Size small{"small", 512, 6, 8};
+constexpr Size medium{"medium", 768, 12, 12};
+constexpr std::int64_t tokens_of_large = 4096;
+
 /// ids (batch, n) -> logits (batch, n, vocabulary).
 using Model = std::function<Tensor(const Tensor& ids)>;
 
-Model make_tnn() {
+Model make_tnn(const Size& size) {
   nn::TnnLmOptions options;
   options.vocabulary = vocabulary;
-  options.width = width;
-  options.layers = layers;
+  options.width = size.width;
+  options.layers = size.layers;
   options.tied = false;
   options.layer.norm = nn::NormType::simple_rms_norm;
   nn::GtuOptions& gtu = options.layer.gtu;
@@ -53,18 +62,18 @@ Model make_tnn() {
   gtu.tno.gamma = gamma;
   gtu.tno.rpe.layers = 1;
   gtu.tno.rpe.width = 32;
-  options.layer.glu.hidden = 2 * width;
+  options.layer.glu.hidden = 2 * size.width;
   return nn::TnnLm("", options);
 }
 
-Model make_transformer(std::int64_t n, std::int64_t hidden) {
+Model make_transformer(const Size& size, std::int64_t n, std::int64_t hidden) {
   nn::TransformerLmOptions options;
   options.vocabulary = vocabulary;
-  options.width = width;
-  options.layers = layers;
+  options.width = size.width;
+  options.layers = size.layers;
   options.max_length = n;
   options.tied = false;
-  options.block.heads = heads;
+  options.block.heads = size.heads;
   options.block.hidden = hidden;
   return nn::TransformerLm("", options);
 }
@@ -81,27 +90,28 @@ std::int64_t parameters_in(const std::function<Model()>& make) {
 
 /// Width of the transformer's feed-forward parts that makes it as large as the other model, in
 /// whole vectors.
-std::int64_t hidden_of_transformer(std::int64_t n) {
+std::int64_t hidden_of_transformer(const Size& size, std::int64_t n) {
   constexpr std::int64_t unit = 16;
   const auto size_with = [&](std::int64_t hidden) {
-    return parameters_in([&] { return make_transformer(n, hidden); });
+    return parameters_in([&] { return make_transformer(size, n, hidden); });
   };
   const std::int64_t of_unit = size_with(2 * unit) - size_with(unit);
-  const auto rest = static_cast<double>(parameters_in(make_tnn) - size_with(unit));
+  const auto rest =
+      static_cast<double>(parameters_in([&] { return make_tnn(size); }) - size_with(unit));
   const auto units = static_cast<std::int64_t>(std::lround(rest / static_cast<double>(of_unit)));
   return unit * std::max<std::int64_t>(1, 1 + units);
 }
 
-std::vector<std::int32_t> random_tokens(std::int64_t n) {
+std::vector<std::int32_t> random_tokens(std::int64_t batch, std::int64_t n) {
   std::mt19937 generator(1);
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(batches * batch * (n + 1)));
   for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(generator() % vocabulary);
   return tokens;
 }
 
-Program trace_training(State& state, std::int64_t n, const std::function<Model()>& make,
-                       const std::vector<std::int32_t>& tokens, const ReceiveCallback& on_loss,
-                       std::int64_t steps) {
+Program trace_training(State& state, std::int64_t batch, std::int64_t n,
+                       const std::function<Model()>& make, const std::vector<std::int32_t>& tokens,
+                       const ReceiveCallback& on_loss, std::int64_t steps) {
   const auto feed = [&tokens](std::int64_t step, std::span<std::int32_t> to) {
     const auto first = static_cast<std::size_t>(step % batches) * to.size();
     std::copy_n(tokens.begin() + static_cast<std::ptrdiff_t>(first), to.size(), to.begin());
@@ -124,14 +134,19 @@ Program trace_training(State& state, std::int64_t n, const std::function<Model()
 }
 
 struct Case {
-  const char* model;
+  bool tnn;
   std::int64_t n;
+  Size size = usual;
   std::optional<DType> autocast = {};
 
-  std::string text() const {
-    return fmt::format("{} n {}{}{}", model, n, autocast ? " " : "",
-                       autocast ? weft::name(*autocast) : "");
+  const char* model() const { return tnn ? "tnn" : "transformer"; }
+  std::int64_t batch() const { return *size.name == '\0' ? 4 : tokens_of_large / n; }
+  /// What cases of both models have in common.
+  std::string setting() const {
+    return fmt::format("{}{}n {}{}{}", size.name, *size.name == '\0' ? "" : " ", n,
+                       autocast ? " " : "", autocast ? weft::name(*autocast) : "");
   }
+  std::string text() const { return fmt::format("{} {}", model(), setting()); }
 };
 
 /// Throws where a GPU's first losses are not the host's: 16-bit operands are off by 2^-9 each.
@@ -147,22 +162,24 @@ void check_losses(const Case& which, const std::vector<double>& losses, const Pr
                           fmt::join(of_host, " ")));
 }
 
-void measure(const Settings& settings, const Report& report, const Case& which) {
+Beside measure(const Settings& settings, const Report& report, const Case& which) {
   const std::string name = which.text();
   const auto row = [&](const char* metric, double value, const char* unit) {
     return Row{"language_models", name, metric, value, unit, {}, {}};
   };
-  const bool tnn = which.model == std::string("tnn");
-  const std::int64_t hidden = tnn ? 0 : hidden_of_transformer(which.n);
-  const auto make = [&]() -> Model { return tnn ? make_tnn() : make_transformer(which.n, hidden); };
+  const std::int64_t hidden = which.tnn ? 0 : hidden_of_transformer(which.size, which.n);
+  const auto make = [&]() -> Model {
+    return which.tnn ? make_tnn(which.size) : make_transformer(which.size, which.n, hidden);
+  };
 
-  const std::vector<std::int32_t> tokens = random_tokens(which.n);
+  const std::int64_t batch = which.batch();
+  const std::vector<std::int32_t> tokens = random_tokens(batch, which.n);
   std::vector<double> losses;
   const auto on_loss = [&](std::int64_t step, const std::vector<HostTensor>& tensors) {
     if (step < checked_steps) losses.push_back(tensors[0].item());
   };
   State state;
-  const Program program = trace_training(state, which.n, make, tokens, on_loss, most_steps);
+  const Program program = trace_training(state, batch, which.n, make, tokens, on_loss, most_steps);
   State values = state.clone();
   values.add("tokens", {DType::i32, {batches, batch, which.n + 1}});
   std::copy(tokens.begin(), tokens.end(), values.data<std::int32_t>("tokens").begin());
@@ -176,23 +193,25 @@ void measure(const Settings& settings, const Report& report, const Case& which) 
   Executable executable = program.compile(options);
   const Statistics statistics = executable.statistics();
   executable.run(0, checked_steps);
-  if (settings.on_gpu()) {
+  // The larger models are the same code, and take the host a minute.
+  if (settings.on_gpu() && which.size.layers <= small.layers) {
     State host_state;
     std::vector<double> of_host;
     const auto on_host_loss = [&](std::int64_t, const std::vector<HostTensor>& tensors) {
       of_host.push_back(tensors[0].item());
     };
-    check_losses(which, losses,
-                 trace_training(host_state, which.n, make, tokens, on_host_loss, most_steps),
-                 of_host);
+    check_losses(
+        which, losses,
+        trace_training(host_state, batch, which.n, make, tokens, on_host_loss, checked_steps),
+        of_host);
   }
 
   std::vector<std::unique_ptr<PeerProcess>> peers =
       start(settings, {.name = name,
                        .script = "language_models.py",
-                       .config = {{"model", which.model},
-                                  {"layers", layers},
-                                  {"heads", heads},
+                       .config = {{"model", which.model()},
+                                  {"layers", which.size.layers},
+                                  {"heads", which.size.heads},
                                   {"gamma", gamma},
                                   {"rate", rate},
                                   {"beta2", beta2},
@@ -220,22 +239,55 @@ void measure(const Settings& settings, const Report& report, const Case& which) 
     executable.run(step, step + count);
     step += count;
   });
-  report_turns(report, row("step", 0, "ms"), take_turns(steps, peers, settings.seconds), 1e3);
+  const Turns turns = take_turns(steps, peers, settings.seconds);
+  report_turns(report, row("step", 0, "ms"), turns, 1e3);
+  return turns.median;
+}
+
+/// The Toeplitz network's step beside those of transformers as large, weft's and PyTorch's, which
+/// were measured one after the other.
+void compare_models(const Report& report, const Case& which, const Beside& tnn,
+                    const Beside& transformer) {
+  std::vector<PeerValue> others{{"weft's transformer", 1e3 * transformer.weft}};
+  for (const PeerValue& peer : transformer.peers) {
+    others.push_back({peer.peer + ", transformer", 1e3 * peer.value});
+  }
+  report_beside(report,
+                {"language_models",
+                 "tnn beside transformers, " + which.setting(),
+                 "step",
+                 1e3 * tnn.weft,
+                 "ms",
+                 {},
+                 {}},
+                others);
 }
 
 }  // namespace
 
 void language_models(const Settings& settings, const Report& report) {
-  std::vector<Case> cases = {
-      {"tnn", 512}, {"tnn", 2048}, {"transformer", 512}, {"transformer", 2048}};
+  std::vector<Case> cases;  // by pairs of models
+  const auto add = [&](const Size& size, std::int64_t n, std::optional<DType> autocast = {}) {
+    for (const bool tnn : {true, false}) cases.push_back({tnn, n, size, autocast});
+  };
+  for (const std::int64_t n : {512, 2048}) add(usual, n);
   if (settings.on_gpu()) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      cases.push_back({cases[i].model, cases[i].n, DType::bf16});
+    for (const Size& size : {small, medium}) {
+      for (const std::int64_t n : {512, 2048}) {
+        add(size, n);
+        add(size, n, DType::bf16);
+      }
     }
   }
-  for (const Case& which : cases) {
-    if (!settings.wants(which.text())) continue;
-    run_case(report, "language_models", which.text(), [&] { measure(settings, report, which); });
+  for (std::size_t i = 0; i < cases.size(); i += 2) {
+    std::array<std::optional<Beside>, 2> steps;
+    for (std::size_t model = 0; model < 2; ++model) {
+      const Case& which = cases[i + model];
+      if (!settings.wants(which.text())) continue;
+      run_case(report, "language_models", which.text(),
+               [&] { steps[model] = measure(settings, report, which); });
+    }
+    if (steps[0] && steps[1]) compare_models(report, cases[i], *steps[0], *steps[1]);
   }
 }
 

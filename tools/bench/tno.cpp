@@ -56,36 +56,36 @@ CompileOptions compile_options(const Settings& settings) {
 }
 
 Executable forward_program(State& state, std::int64_t n, std::int64_t d,
-                           const CompileOptions& options) {
+                           const CompileOptions& options, DType dtype = DType::f32) {
   const Program program = trace(
       state,
       [&] {
-        const Tensor u = weft::state("u", {batch, n, d});
-        const Tensor v = weft::state("v", {batch, n, d});
-        const Tensor t = weft::state("t", {n, d});
-        assign(weft::state("z", {batch, n, d}), u * weft::tno(v, t, true));
+        const Tensor u = weft::state("u", {batch, n, d}, dtype);
+        const Tensor v = weft::state("v", {batch, n, d}, dtype);
+        const Tensor t = weft::state("t", {n, d}, dtype);
+        assign(weft::state("z", {batch, n, d}, dtype), u * weft::tno(v, t, true));
       },
       "tno_forward");
   return program.compile(options);
 }
 
 Executable backward_program(State& state, std::int64_t n, std::int64_t d,
-                            const CompileOptions& options) {
+                            const CompileOptions& options, DType dtype = DType::f32) {
   const Program program = trace(
       state,
       [&] {
-        const Tensor u = weft::state("u", {batch, n, d});
-        const Tensor v = weft::state("v", {batch, n, d});
-        const Tensor t = weft::state("t", {n, d});
-        const Tensor g = weft::state("g", {batch, n, d});
+        const Tensor u = weft::state("u", {batch, n, d}, dtype);
+        const Tensor v = weft::state("v", {batch, n, d}, dtype);
+        const Tensor t = weft::state("t", {n, d}, dtype);
+        const Tensor g = weft::state("g", {batch, n, d}, dtype);
         const Tensor z = u * weft::tno(v, t, true);
         // As of a loss: what flows in depends on the result.
         const Tensor h = g * z * incoming_scale(n);
         const std::vector<Tensor> gradients = grad(z, {u, v, t}, h);
-        assign(weft::state("z", {batch, n, d}), z);
-        assign(weft::state("gu", {batch, n, d}), gradients[0]);
-        assign(weft::state("gv", {batch, n, d}), gradients[1]);
-        assign(weft::state("gt", {n, d}), gradients[2]);
+        assign(weft::state("z", {batch, n, d}, dtype), z);
+        assign(weft::state("gu", {batch, n, d}, dtype), gradients[0]);
+        assign(weft::state("gv", {batch, n, d}, dtype), gradients[1]);
+        assign(weft::state("gt", {n, d}, dtype), gradients[2]);
       },
       "tno_forward_backward");
   return program.compile(options);
@@ -93,7 +93,7 @@ Executable backward_program(State& state, std::int64_t n, std::int64_t d,
 
 void fill(State& state, const Tensors& tensors) {
   const auto set = [&](const std::string& name, const std::vector<float>& values) {
-    if (state.has(name)) std::copy(values.begin(), values.end(), state.data<float>(name).begin());
+    if (state.has(name)) state.set_values(name, std::vector<double>(values.begin(), values.end()));
   };
   set("v", tensors.v);
   set("u", tensors.u);
@@ -101,12 +101,16 @@ void fill(State& state, const Tensors& tensors) {
   set("t", tensors.t);
 }
 
-/// Throws where two results of `terms` products differ by more than rounding explains.
-void check(const std::string& what, std::span<const float> ours, std::span<const float> theirs,
-           double terms) {
+/// Throws where two results of `terms` products differ by more than rounding explains. `rounding`:
+/// what storing them may change, relative to the largest.
+template <typename Value>
+void check(const std::string& what, std::span<const Value> ours, std::span<const Value> theirs,
+           double terms, double rounding = 0) {
   // Values of variance 1/3 and below: a sum of products has a norm of about sqrt(terms) / 3, and
   // transforms err by a few epsilon of it for each of their log2 levels.
-  const double bound = 64 * 1.2e-7 * std::sqrt(terms) * std::log2(terms + 2);
+  double largest = 0;
+  for (const Value value : theirs) largest = std::max(largest, std::abs(double{value}));
+  const double bound = 64 * 1.2e-7 * std::sqrt(terms) * std::log2(terms + 2) + rounding * largest;
   double worst = 0;
   for (std::size_t i = 0; i < ours.size(); ++i) {
     const double difference = std::abs(static_cast<double>(ours[i]) - theirs[i]);
@@ -144,26 +148,32 @@ void report_case(const Case& shown, Executable& executable, const std::vector<Wo
   report(row);
 }
 
+constexpr std::int64_t heads = 8;  ///< of the attention beside it
+constexpr std::int64_t head_width = 64;
+
 /// A GPU beside PyTorch there; results are checked against the host's where those take a moment.
-void measure_gpu(std::int64_t n, std::int64_t d, const std::string& name, const Settings& settings,
-                 OperationsPeer& peer, const Report& report) {
+void measure_gpu(std::int64_t n, std::int64_t d, DType dtype, const std::string& name,
+                 const Settings& settings, OperationsPeer& peer, const Report& report) {
   const Tensors tensors(n, d);
   const auto terms = static_cast<double>(n);
   for (const bool gradients : {false, true}) {
     const auto make = gradients ? backward_program : forward_program;
+    const std::string metric = gradients ? "forward+backward" : "forward";
     State state;
-    Executable executable = make(state, n, d, compile_options(settings));
+    Executable executable = make(state, n, d, compile_options(settings), dtype);
     fill(state, tensors);
     executable.run();
     if (d == channels.front()) {
       State of_host;
-      Executable host = make(of_host, n, d, {});
+      Executable host = make(of_host, n, d, {}, dtype);
       fill(of_host, tensors);
       host.run();
+      // Stored once by either side, and the gradients' operand z before that.
+      const double rounding = dtype == DType::f32 ? 0 : 0x1p-7;
       for (const char* result : {"z", "gu", "gv", "gt"}) {
         if (!state.has(result)) continue;
-        check(name + ", " + result, state.data<float>(result), of_host.data<float>(result),
-              result == std::string("gt") ? batch * terms : terms);
+        check<double>(name + ", " + result, state.values(result), of_host.values(result),
+                      result == std::string("gt") ? batch * terms : terms, rounding);
       }
     }
     std::vector<std::string> names;
@@ -172,8 +182,8 @@ void measure_gpu(std::int64_t n, std::int64_t d, const std::string& name, const 
     // Of the two ways to write it, the faster one.
     for (const bool transposed : {false, true}) {
       const nlohmann::json which{
-          {"kind", "tno"}, {"dtype", "f32"},         {"batch", batch},          {"n", n},
-          {"d", d},        {"gradients", gradients}, {"transposed", transposed}};
+          {"kind", "tno"}, {"dtype", weft::name(dtype)}, {"batch", batch},          {"n", n},
+          {"d", d},        {"gradients", gradients},     {"transposed", transposed}};
       const std::optional<Work> one = peer.work(which);
       if (!one) continue;
       constexpr int turns = 3;
@@ -188,8 +198,21 @@ void measure_gpu(std::int64_t n, std::int64_t d, const std::string& name, const 
       peers.push_back(*work);
       names.push_back(peer.name() + (better->at("transposed") ? " (transposed)" : " (strided)"));
     }
-    report_case({name, gradients ? "forward+backward" : "forward"}, executable, peers, names,
-                settings, report);
+    report_case({name, metric}, executable, peers, names, settings, report);
+    // What else mixes positions: attention on tensors of this size.
+    if (dtype == DType::f32 || d != heads * head_width) continue;
+    const std::optional<Work> attention = peer.work({{"kind", "attention"},
+                                                     {"dtype", weft::name(dtype)},
+                                                     {"batch", batch},
+                                                     {"heads", heads},
+                                                     {"n", n},
+                                                     {"m", n},
+                                                     {"d", head_width},
+                                                     {"causal", true},
+                                                     {"gradients", gradients}});
+    if (!attention) continue;
+    report_case({name, metric + ", attention beside it"}, executable, {*attention},
+                {peer.name() + " scaled_dot_product_attention"}, settings, report);
   }
 }
 
@@ -232,7 +255,7 @@ void measure(std::int64_t n, std::int64_t d, const std::string& name, const Sett
     executable.run();
     for (const Work& peer : forward) {
       peer(1);
-      check(name + ", z", state.data<float>("z"), z, terms);
+      check<float>(name + ", z", state.data<float>("z"), z, terms);
     }
     report_case({name, "forward"}, executable, forward, peers, settings, report);
   }
@@ -242,10 +265,10 @@ void measure(std::int64_t n, std::int64_t d, const std::string& name, const Sett
   executable.run();
   for (const Work& peer : both) {
     peer(1);
-    check(name + ", z", state.data<float>("z"), z, terms);
-    check(name + ", gradient of u", state.data<float>("gu"), gu, terms);
-    check(name + ", gradient of v", state.data<float>("gv"), gv, terms);
-    check(name + ", gradient of t", state.data<float>("gt"), gt, batch * terms);
+    check<float>(name + ", z", state.data<float>("z"), z, terms);
+    check<float>(name + ", gradient of u", state.data<float>("gu"), gu, terms);
+    check<float>(name + ", gradient of v", state.data<float>("gv"), gv, terms);
+    check<float>(name + ", gradient of t", state.data<float>("gt"), gt, batch * terms);
   }
   report_case({name, "forward+backward"}, executable, both, peers, settings, report);
 }
@@ -254,17 +277,22 @@ void measure(std::int64_t n, std::int64_t d, const std::string& name, const Sett
 
 void tno(const Settings& settings, const Report& report) {
   OperationsPeer gpu_peer(settings);
-  for (const std::int64_t d : channels) {
-    for (const std::int64_t n : lengths) {
-      const std::string name = fmt::format("b {} n {} d {}", batch, n, d);
-      if (!settings.wants(name)) continue;
-      run_case(report, "tno", name, [&] {
-        if (settings.on_gpu()) {
-          measure_gpu(n, d, name, settings, gpu_peer, report);
-        } else {
-          measure(n, d, name, settings, report);
-        }
-      });
+  std::vector<DType> types{DType::f32};
+  if (settings.on_gpu()) types.push_back(DType::bf16);
+  for (const DType dtype : types) {
+    for (const std::int64_t d : channels) {
+      for (const std::int64_t n : lengths) {
+        const std::string name =
+            fmt::format("b {} n {} d {}{}", batch, n, d, dtype == DType::f32 ? "" : " bf16");
+        if (!settings.wants(name)) continue;
+        run_case(report, "tno", name, [&] {
+          if (settings.on_gpu()) {
+            measure_gpu(n, d, dtype, name, settings, gpu_peer, report);
+          } else {
+            measure(n, d, name, settings, report);
+          }
+        });
+      }
     }
   }
 }
