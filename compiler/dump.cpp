@@ -114,8 +114,10 @@ std::string times_table(const Compilation& compilation) {
     width = std::max(width, kernel.name.size());
   }
   if (kernels.empty()) return {};
-  std::stable_sort(kernels.begin(), kernels.end(),
-                   [](const auto* a, const auto* b) { return a->seconds > b->seconds; });
+  // Of equals the first in order of execution stays first.
+  std::sort(kernels.begin(), kernels.end(), [](const auto* a, const auto* b) {
+    return a->seconds != b->seconds ? a->seconds > b->seconds : a < b;
+  });
   std::string text =
       fmt::format("{:<{}} {:>9} {:>11} {:>7} {:>11} {:>9} {:>9} {:>9} {:>6}\n", "kernel", width,
                   "launches", "time, ms", "time", "bytes", "ops", "GB/s", "GFLOP/s", "roof");

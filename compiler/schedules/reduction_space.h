@@ -26,8 +26,8 @@ Reduction analyse_reduction(const ir::Node& node);
 std::vector<loop::Ex> input_index(const Reduction& reduction, std::span<const loop::Ex> kept,
                                   std::span<const loop::Ex> reduced);
 
-/// Whether x comes before y as a maximum: NaN counts as largest. An element that is no larger than the
-/// best so far stays behind it, so of equals the first is found.
+/// Whether x comes before y as a maximum: NaN counts as largest. An element that is no larger than
+/// the best so far stays behind it, so of equals the first is found.
 loop::Ex larger(loop::Arena& arena, loop::Ex x, loop::Ex y);
 
 /// Stores the group's outputs for one result; its index without kept axes of extent 1.
