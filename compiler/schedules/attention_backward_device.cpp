@@ -1,6 +1,6 @@
-#include <numbers>
+#include <algorithm>
 
-#include "compiler/schedules/attention_device.h"
+#include "compiler/schedules/attention_gradient.h"
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/schedule.h"
 
@@ -16,13 +16,10 @@ using loop::Scalar;
 
 constexpr std::int64_t warp = 32;
 
-class AttentionBackward {
+class AttentionBackward : AttentionGradient {
  public:
   AttentionBackward(GroupEmitter& emitter, const DeviceOptions& options)
-      : a_(emitter.arena()),
-        b_(emitter.builder()),
-        x_(*emitter.group().anchor),
-        device_(emitter, x_),
+      : AttentionGradient(emitter),
         width_(AttentionDevice::padded(x_.d)),
         result_width_(AttentionDevice::padded(x_.e)) {
     const std::int64_t widest = std::max(width_, result_width_);
@@ -62,10 +59,6 @@ class AttentionBackward {
   }
 
  private:
-  Ex real(double value) { return a_.constant(Scalar::f32, value); }
-
-  Ex exp2(Ex x) { return b_.call(loop::intrinsic("fast_exp2"), {b_.let(x)})[0]; }
-
   void phase(std::int64_t rows, const std::function<void(MatrixUnit& unit)>& body) {
     const std::int64_t strips = divide_up(rows, strip_);
     b_.phase(x_.batches * strips, warps_ * warp, [&](Ex block, Ex thread) {
@@ -124,39 +117,6 @@ class AttentionBackward {
     b_.call(loop::intrinsic("copy_wait"), {a_.integer(Scalar::i32, 0)});
   }
 
-  /// What scores and their gradients are made of.
-  struct Statistics {
-    Ex normaliser;  ///< log2 of the softmax's denominator
-    Ex delta;
-  };
-
-  Statistics statistics(Ex query) {
-    const Ex own =
-        b_.let_within(a_.binary(loop::Binary::minimum, query, a_.integer(x_.n - 1)), 0, x_.n - 1);
-    return {b_.let(a_.mul(device_.of_query(3, batch_, own), real(std::numbers::log2e))),
-            device_.of_query(4, batch_, own)};
-  }
-
-  /// Probability and the score's gradient but for the scale, from the sums of both products.
-  std::array<Ex, 2> pair(Ex score, Ex centred, const Statistics& of, Ex visible) {
-    const Ex exponent = a_.fma(score, real(x_.scale * std::numbers::log2e), a_.neg(of.normaliser));
-    Ex probability = exp2(exponent);
-    if (visible != nullptr) probability = b_.let(a_.select(visible, probability, real(0)));
-    return {probability, b_.let(a_.mul(probability, a_.sub(centred, of.delta)))};
-  }
-
-  /// Whether a query sees a key; null where all do.
-  Ex visible(Ex query, Ex key, bool ragged_queries, bool ragged_keys) {
-    Ex result = nullptr;
-    const auto also = [&](Ex condition) {
-      result = result == nullptr ? condition : a_.logical_and(result, condition);
-    };
-    if (x_.causal) also(a_.less_equal(key, a_.add(query, a_.integer(x_.offset()))));
-    if (ragged_queries) also(a_.less(query, a_.integer(x_.n)));
-    if (ragged_keys) also(a_.less(key, a_.integer(x_.m)));
-    return result;
-  }
-
   void of_queries(MatrixUnit& unit, TileLoader& own, TileLoader& own_gradient, TileLoader& keys,
                   TileLoader& values) {
     AttentionProducts products(b_, unit);
@@ -175,13 +135,7 @@ class AttentionBackward {
     for (std::size_t half = 0; half < 2; ++half) {
       of[half] = statistics(a_.add(row, a_.integer(static_cast<std::int64_t>(8 * half))));
     }
-    const std::int64_t most = divide_up(x_.m, tile_);
-    Ex count = a_.integer(most);
-    if (x_.causal) {
-      const Ex last = a_.add(first_, a_.integer(strip_ + x_.offset() + tile_ - 1));
-      count = b_.let_within(a_.binary(loop::Binary::minimum, count, a_.floor_div(last, tile_)), 1,
-                            most);
-    }
+    const Ex count = key_tiles(strip_, tile_);
     passing(own, own_gradient, keys, values, x_.m, a_.integer(0), count, [&](Ex first, Ex stage) {
       const Ex first_key = b_.let(keys.stage(stage));
       const WarpSums scores = products.zero(1, tile_ / 8);
@@ -203,7 +157,7 @@ class AttentionBackward {
       }
       products.add(sums, gradients, across, first_key);
     });
-    store(products, sums, 0, x_.n, x_.d, x_.scale);
+    store(products, sums, b_.let(a_.add(first_, own_row_)), 0, x_.n, x_.d, x_.scale);
   }
 
   void of_keys(MatrixUnit& unit, TileLoader& own, TileLoader& own_values, TileLoader& queries,
@@ -226,13 +180,7 @@ class AttentionBackward {
     if (values_wanted) value_sums = products.zero(1, result_width_ / 8);
     const Ex row = b_.let(a_.add(a_.add(first_, own_row_), unit.group()));
     const std::int64_t most = divide_up(x_.n, tile_);
-    Ex begin = a_.integer(0);
-    if (x_.causal) {
-      // The first query that sees the block's first key.
-      const Ex query =
-          a_.binary(loop::Binary::maximum, a_.integer(0), a_.sub(first_, a_.integer(x_.offset())));
-      begin = b_.let_within(a_.floor_div(query, tile_), 0, divide_up(x_.m, tile_));
-    }
+    const Ex begin = first_query_tile(tile_);
     const bool ragged = x_.n % tile_ != 0;
     passing(
         own, own_values, queries, gradient, x_.n, begin, a_.integer(most), [&](Ex first, Ex stage) {
@@ -268,32 +216,17 @@ class AttentionBackward {
           }
           if (keys_wanted) products.add(key_sums, gradients, query_across, first_query);
         });
-    if (keys_wanted) store(products, key_sums, 1, x_.m, x_.d, x_.scale);
-    if (values_wanted) store(products, value_sums, 2, x_.m, x_.e, 1);
+    if (keys_wanted)
+      store(products, key_sums, b_.let(a_.add(first_, own_row_)), 1, x_.m, x_.d, x_.scale);
+    if (values_wanted)
+      store(products, value_sums, b_.let(a_.add(first_, own_row_)), 2, x_.m, x_.e, 1);
   }
 
-  void store(AttentionProducts& products, const WarpSums& sums, std::uint32_t result,
-             std::int64_t rows, std::int64_t columns, double factor) {
-    RowStore row_store(b_, rows, columns, device_.store_width(result));
-    products.store(
-        sums, b_.let(a_.add(first_, own_row_)), row_store,
-        [&](Ex value, std::size_t, std::size_t) {
-          return factor == 1 ? value : a_.mul(value, real(factor));
-        },
-        [&](Ex row, Ex column, const std::vector<Ex>& value) {
-          device_.store_result(result, batch_, row, column, value[0]);
-        });
-  }
-
-  loop::Arena& a_;
-  loop::Builder& b_;
-  AttentionExtents x_;
-  AttentionDevice device_;
   std::int64_t width_, result_width_;  ///< of a row of keys and of values, padded
   std::int64_t warps_ = 4;
   std::int64_t strip_ = 0;  ///< rows of a block
   std::int64_t tile_ = 0;   ///< rows that pass together
-  Ex batch_ = nullptr, first_ = nullptr, thread_ = nullptr;
+  Ex thread_ = nullptr;
   Ex own_row_ = nullptr;  ///< the warp's first in the block
 };
 

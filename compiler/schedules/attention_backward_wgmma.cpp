@@ -1,8 +1,7 @@
 #include <algorithm>
 #include <limits>
-#include <numbers>
 
-#include "compiler/schedules/attention_device.h"
+#include "compiler/schedules/attention_gradient.h"
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/schedule.h"
 
@@ -33,14 +32,10 @@ std::int64_t shared_bytes(const AttentionExtents& x, std::int64_t strip, std::in
 /// What does not fit in 1 KiB less than the whole may not: tiles lie at multiples of that.
 std::int64_t most_bytes(const DeviceOptions& options) { return options.shared_bytes() - 1024; }
 
-class AttentionBackwardWgmma {
+class AttentionBackwardWgmma : AttentionGradient {
  public:
   AttentionBackwardWgmma(GroupEmitter& emitter, const DeviceOptions& options)
-      : a_(emitter.arena()),
-        b_(emitter.builder()),
-        x_(*emitter.group().anchor),
-        device_(emitter, x_),
-        group_products_(b_, device_.type()) {
+      : AttentionGradient(emitter), group_products_(b_, device_.type()) {
     // One group's threads have more registers than they need, but a few blocks do not fill a GPU.
     const std::int64_t wide = 2 * AttentionGroups::rows;
     const bool many = x_.batches * divide_up(std::max(x_.n, x_.m), wide) >= options.processors;
@@ -78,14 +73,6 @@ class AttentionBackwardWgmma {
     TileLoader own, own_second, passing, passing_second;
   };
 
-  /// What scores and their gradients are made of.
-  struct Statistics {
-    Ex normaliser;  ///< log2 of the softmax's denominator
-    Ex delta;
-  };
-
-  Ex real(double value) { return a_.constant(Scalar::f32, value); }
-  Ex exp2(Ex x) { return b_.call(loop::intrinsic("fast_exp2"), {b_.let(x)})[0]; }
   void call(const char* name) { b_.call(loop::intrinsic(name), {}); }
   void wait_copies(std::int64_t pending) {
     b_.call(loop::intrinsic("copy_wait"), {a_.integer(Scalar::i32, pending)});
@@ -156,13 +143,6 @@ class AttentionBackwardWgmma {
     wait_copies(0);
   }
 
-  Statistics statistics(Ex query) {
-    const Ex own =
-        b_.let_within(a_.binary(loop::Binary::minimum, query, a_.integer(x_.n - 1)), 0, x_.n - 1);
-    return {b_.let(a_.mul(device_.of_query(3, batch_, own), real(std::numbers::log2e))),
-            device_.of_query(4, batch_, own)};
-  }
-
   /// Scores of the tile, and the products that their gradients are made of, of which both are there
   /// in the end; as are all products before.
   void products_of_tile(const WarpSums& scores, const WarpSums& centred, const Tiles& tiles,
@@ -197,13 +177,6 @@ class AttentionBackwardWgmma {
     });
   }
 
-  /// Probability and the score's gradient but for the scale, from the sums of both products.
-  std::array<Ex, 2> pair(Ex score, Ex centred, const Statistics& of) {
-    const Ex probability =
-        exp2(a_.fma(score, real(x_.scale * std::numbers::log2e), a_.neg(of.normaliser)));
-    return {probability, b_.let(a_.mul(probability, a_.sub(centred, of.delta)))};
-  }
-
   /// sums += values (packed row fragments, four registers each 16 columns) by the tile's columns.
   void add_across(const WarpSums& sums, const std::vector<MatrixUnit::Rows>& values,
                   const TileLoader& passing, Ex stage) {
@@ -218,21 +191,9 @@ class AttentionBackwardWgmma {
     const WarpSums sums = products.zero(1, x_.d / 8);
     const Ex row = b_.let(a_.add(first_row_, unit.group()));
     const std::array<Statistics, 2> of = {statistics(row), statistics(a_.add(row, a_.integer(8)))};
-    const std::int64_t most = divide_up(x_.m, tile);
-    Ex count = a_.integer(most);
-    if (x_.causal) {
-      const Ex last = a_.add(first_, a_.integer(strip_ + x_.offset() + tile - 1));
-      count =
-          b_.let_within(a_.binary(loop::Binary::minimum, count, a_.floor_div(last, tile)), 1, most);
-    }
+    const Ex count = key_tiles(strip_, tile);
     const bool ragged = x_.m % tile != 0;
-    const auto visible = [&](Ex query, Ex key) {
-      Ex seen = nullptr;
-      if (x_.causal) seen = a_.less_equal(key, a_.add(query, a_.integer(x_.offset())));
-      if (!ragged) return seen;
-      const Ex there = a_.less(key, a_.integer(x_.m));
-      return seen == nullptr ? there : a_.logical_and(seen, there);
-    };
+    const auto seen = [&](Ex query, Ex key) { return visible(query, key, false, ragged); };
     pass(tiles, x_.m, a_.integer(0), count, [&](Ex first, Ex, Ex stage) {
       const WarpSums scores = products.zero(1, tile / 8), centred = products.zero(1, tile / 8);
       products_of_tile(scores, centred, tiles, x_.d, x_.e, stage);
@@ -244,7 +205,7 @@ class AttentionBackwardWgmma {
         hidden = hidden == nullptr ? past : a_.logical_or(hidden, past);
       }
       const Ex column = b_.let(a_.add(first, a_.mul(unit.thread(), a_.integer(2))));
-      hide(scores, hidden, visible, row, column);
+      hide(scores, hidden, seen, row, column);
       std::vector<MatrixUnit::Rows> gradients;
       for (std::size_t c = 0; c < scores[0].size(); c += 2) {
         std::array<std::array<Ex, 4>, 2> both{};
@@ -259,7 +220,7 @@ class AttentionBackwardWgmma {
       group_products_.commit();
     });
     group_products_.wait(sums, 0);
-    store(products, sums, 0, x_.n, x_.d, x_.scale);
+    store(products, sums, first_row_, 0, x_.n, x_.d, x_.scale);
   }
 
   void of_keys(MatrixUnit& unit, Tiles& tiles) {
@@ -270,21 +231,9 @@ class AttentionBackwardWgmma {
     if (values_wanted) value_sums = products.zero(1, x_.e / 8);
     const Ex row = b_.let(a_.add(first_row_, unit.group()));
     const std::int64_t most = divide_up(x_.n, tile);
-    Ex begin = a_.integer(0);
-    if (x_.causal) {
-      // The first query that sees the block's first key.
-      const Ex query =
-          a_.binary(loop::Binary::maximum, a_.integer(0), a_.sub(first_, a_.integer(x_.offset())));
-      begin = b_.let_within(a_.floor_div(query, tile), 0, divide_up(x_.m, tile));
-    }
+    const Ex begin = first_query_tile(tile);
     const bool ragged = x_.n % tile != 0;
-    const auto visible = [&](Ex key, Ex query) {
-      Ex seen = nullptr;
-      if (x_.causal) seen = a_.less_equal(key, a_.add(query, a_.integer(x_.offset())));
-      if (!ragged) return seen;
-      const Ex there = a_.less(query, a_.integer(x_.n));
-      return seen == nullptr ? there : a_.logical_and(seen, there);
-    };
+    const auto seen = [&](Ex key, Ex query) { return visible(query, key, ragged, false); };
     // What a tile's queries have is asked for a turn ahead, and put where all threads read it.
     const Ex own_query = b_.let(a_.floor_mod(thread_, tile));
     const auto place = [&](Ex number, std::int64_t which, Ex query) {
@@ -313,7 +262,7 @@ class AttentionBackwardWgmma {
         hidden = hidden == nullptr ? past : a_.logical_or(hidden, past);
       }
       const Ex own_column = b_.let(a_.mul(unit.thread(), a_.integer(2)));
-      hide(scores, hidden, visible, row, b_.let(a_.add(first, own_column)));
+      hide(scores, hidden, seen, row, b_.let(a_.add(first, own_column)));
       const Ex normalisers = b_.let(place(number, 0, own_column));
       std::vector<MatrixUnit::Rows> probabilities, gradients;
       for (std::size_t c = 0; c < scores[0].size(); c += 2) {
@@ -351,34 +300,17 @@ class AttentionBackwardWgmma {
     });
     if (values_wanted) group_products_.wait(value_sums, 0);
     if (keys_wanted) group_products_.wait(key_sums, 0);
-    if (keys_wanted) store(products, key_sums, 1, x_.m, x_.d, x_.scale);
-    if (values_wanted) store(products, value_sums, 2, x_.m, x_.e, 1);
+    if (keys_wanted) store(products, key_sums, first_row_, 1, x_.m, x_.d, x_.scale);
+    if (values_wanted) store(products, value_sums, first_row_, 2, x_.m, x_.e, 1);
   }
 
-  void store(AttentionProducts& products, const WarpSums& sums, std::uint32_t result,
-             std::int64_t rows, std::int64_t columns, double factor) {
-    RowStore row_store(b_, rows, columns, device_.store_width(result));
-    products.store(
-        sums, first_row_, row_store,
-        [&](Ex value, std::size_t, std::size_t) {
-          return factor == 1 ? value : a_.mul(value, real(factor));
-        },
-        [&](Ex row, Ex column, const std::vector<Ex>& value) {
-          device_.store_result(result, batch_, row, column, value[0]);
-        });
-  }
-
-  loop::Arena& a_;
-  loop::Builder& b_;
-  AttentionExtents x_;
-  AttentionDevice device_;
   AttentionGroups group_products_;
   std::int64_t groups_ = 2;  ///< of four warps
   std::int64_t strip_ = 0;   ///< rows of a block
   std::int64_t threads_ = 0;
   std::int64_t stages_ = most_stages;
   const loop::Buffer* statistics_ = nullptr;  ///< [2 tiles][normaliser, delta][query]
-  Ex batch_ = nullptr, first_ = nullptr, thread_ = nullptr;
+  Ex thread_ = nullptr;
   Ex own_group_ = nullptr;  ///< the group's first row in the block
   Ex first_row_ = nullptr;  ///< the warp's first row of all
 };
