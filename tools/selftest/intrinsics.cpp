@@ -253,16 +253,19 @@ void add_group_product(std::vector<IntrinsicCase>& cases, const Intrinsic& row) 
           };
           std::vector<Ex> values_now;
           for (std::int64_t i = 0; i < sums; ++i) values_now.push_back(b.let(a.load(in, place(i))));
+          // Registers of A too are to be there before the fence.
+          std::vector<Ex> fragments_now;
+          for (std::int64_t i = 0; registers && i < 2 * fragment; ++i) {
+            const Ex at = a.add(a.mul(thread, a.integer(2 * fragment)), a.integer(i));
+            fragments_now.push_back(b.let(a.load(in_registers, at)));
+          }
           b.call(loop::intrinsic("group_product_fence"), {});
           for (std::int64_t step = 0; step < 2; ++step) {
             std::vector<Ex> operands = {a.boolean(accumulate || step > 0)};
             std::vector<loop::Address> addresses = {{tiles[1].to, a.integer(step * b_step)}};
             if (registers) {
-              for (std::int64_t i = 0; i < fragment; ++i) {
-                const Ex at =
-                    a.add(a.mul(thread, a.integer(2 * fragment)), a.integer(step * fragment + i));
-                operands.push_back(b.let(a.load(in_registers, at)));
-              }
+              const auto first = fragments_now.begin() + step * fragment;
+              operands.insert(operands.end(), first, first + fragment);
             } else {
               addresses.insert(addresses.begin(), {tiles[0].to, a.integer(step * a_step)});
             }
