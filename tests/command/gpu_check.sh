@@ -15,4 +15,5 @@ if command -v python3 >/dev/null; then
   python3 -m json.tool "$work/check/gpu-check.json" >/dev/null || failures=$((failures + 1))
 fi
 expect 2 "no option --nonsense" gpu_check --nonsense 1
+expect 2 "--sanitizer nowhere: no such program" gpu_check --sanitizer nowhere
 finish
