@@ -101,6 +101,8 @@ std::string_view name(Report::Kind kind) {
       return "partial warp";
     case Report::Kind::misaligned:
       return "misaligned";
+    case Report::Kind::proxy:
+      return "proxy";
     case Report::Kind::mbarrier:
       return "mbarrier";
     case Report::Kind::stuck:
@@ -128,9 +130,9 @@ std::vector<Report> interpret(const Kernel& kernel, std::span<const std::span<st
       interpreter::run(*phase.transform, arguments);
       continue;
     }
-    interpreter::Program program = interpreter::compile(phase, memory);
+    interpreter::Program program = interpreter::compile(kernel, phase, memory);
     reports.phase = i;
-    memory.begin_phase(phase, program.written, program.mbarriers);
+    memory.begin_phase(phase, program.written, program.clocks, program.asynchronous);
     interpreter::Mbarriers mbarriers(kernel, memory, reports, options.traffic ? &traffic : nullptr);
     traffic.phase = i;
     Machine machine{phase,

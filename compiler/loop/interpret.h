@@ -59,6 +59,8 @@ struct Report {
     barrier,         ///< not reached by all threads of a block, which ends here
     partial_warp,    ///< an intrinsic for whole warps called by some lanes
     misaligned,
+    proxy,     ///< a group product or a tensor copy of what a thread has accessed before, ordered,
+               ///< but with no fence_async_shared of that thread in between
     mbarrier,  ///< used as it may not be
     stuck      ///< a wait for an mbarrier's phase that nothing completes; the block ends here
   };

@@ -4,9 +4,18 @@
 
 namespace weft::loop::interpreter {
 
-void join(Knowledge& into, const Knowledge& other) {
+namespace {
+
+void join(std::vector<std::uint32_t>& into, const std::vector<std::uint32_t>& other) {
   if (into.size() < other.size()) into.resize(other.size(), 0);
   for (std::size_t i = 0; i < other.size(); ++i) into[i] = std::max(into[i], other[i]);
+}
+
+}  // namespace
+
+void join(Knowledge& into, const Knowledge& other) {
+  join(into.before, other.before);
+  join(into.fenced, other.fenced);
 }
 
 void Clocks::begin_phase(bool on, std::size_t threads) {
@@ -17,25 +26,33 @@ void Clocks::begin_phase(bool on, std::size_t threads) {
 
 void Clocks::begin_block() {
   if (!on_) return;
-  for (Knowledge& knowledge : known_) knowledge = times_;
+  for (Knowledge& knowledge : known_) knowledge = {.before = times_, .fenced = times_};
   for (std::uint32_t& time : times_) ++time;
-  for (std::size_t i = 0; i < known_.size(); ++i) known_[i][i] = times_[i];
+  for (std::size_t i = 0; i < known_.size(); ++i) known_[i].before[i] = times_[i];
 }
 
-void Clocks::meet() {
+void Clocks::meet(std::size_t first, std::size_t count) {
   if (!on_) return;
+  const std::size_t end = std::min(first + count, known_.size());
   Knowledge all;
-  for (const Knowledge& knowledge : known_) join(all, knowledge);
-  for (std::size_t i = 0; i < known_.size(); ++i) {
+  for (std::size_t i = first; i < end; ++i) join(all, known_[i]);
+  for (std::size_t i = first; i < end; ++i) {
     known_[i] = all;
-    known_[i][i] = ++times_[i];
+    known_[i].before[i] = ++times_[i];
   }
+}
+
+void Clocks::fence(int thread) {
+  if (!on_) return;
+  const auto agent = static_cast<std::size_t>(thread);
+  known_[agent].fenced[agent] = times_[agent];
+  known_[agent].before[agent] = ++times_[agent];
 }
 
 void Clocks::release(int thread, Knowledge& into) {
   const auto agent = static_cast<std::size_t>(thread);
   join(into, known_[agent]);
-  known_[agent][agent] = ++times_[agent];
+  known_[agent].before[agent] = ++times_[agent];
 }
 
 void Clocks::acquire(int thread, const Knowledge& from) {
@@ -50,8 +67,8 @@ std::int32_t Clocks::copies(std::size_t mbarrier) {
 
 void Clocks::release_copies(std::int32_t agent, Knowledge& into) {
   const auto place = static_cast<std::size_t>(agent);
-  if (into.size() <= place) into.resize(place + 1, 0);
-  into[place] = times_[place]++;
+  if (into.before.size() <= place) into.before.resize(place + 1, 0);
+  into.before[place] = times_[place]++;
 }
 
 }  // namespace weft::loop::interpreter

@@ -8,7 +8,7 @@ namespace {
 
 class Coder {
  public:
-  explicit Coder(Memory& memory) : memory_(memory) {}
+  Coder(const Kernel& kernel, Memory& memory) : kernel_(kernel), memory_(memory) {}
 
   Program run(const Phase& phase) {
     program_.block = variable(phase.block);
@@ -35,11 +35,16 @@ class Coder {
   static bool is_shared(const Buffer& buffer) {
     return buffer.space == Space::argument || buffer.space == Space::shared;
   }
-  void writes(const Buffer* buffer) {
-    auto& written = program_.written;
-    if (std::find(written.begin(), written.end(), buffer) == written.end()) {
-      written.push_back(buffer);
+  static void add(std::vector<const Buffer*>& buffers, const Buffer* buffer) {
+    if (std::find(buffers.begin(), buffers.end(), buffer) == buffers.end()) {
+      buffers.push_back(buffer);
     }
+  }
+  void writes(const Buffer* buffer) { add(program_.written, buffer); }
+  void accesses_asynchronously(const Buffer& buffer) {
+    const bool map = buffer.space == Space::tensor_map;
+    add(program_.asynchronous,
+        map ? kernel_.tensor_maps[static_cast<std::size_t>(buffer.index)].buffer : &buffer);
   }
 
   /// The slot of an expression in the statement at hand; equal ones share it.
@@ -148,9 +153,12 @@ class Coder {
           code.indices.push_back(expression(code, address.index));
           code.regions.push_back(&memory_.region(address.buffer));
           code.shares = true;
-          program_.mbarriers = program_.mbarriers || s.intrinsic->addresses[i].mbarrier;
-          if (s.intrinsic->addresses[i].access != Intrinsic::Access::read) writes(address.buffer);
+          const Intrinsic::Address& row = s.intrinsic->addresses[i];
+          if (row.asynchronous) accesses_asynchronously(*address.buffer);
+          program_.clocks = program_.clocks || row.mbarrier || row.asynchronous;
+          if (row.access != Intrinsic::Access::read) writes(address.buffer);
         }
+        if (s.intrinsic->meaning == meaning::sync_warp) program_.clocks = true;
         for (Ex result : s.results) code.results.push_back(variable(result));
         break;
       case StatementKind::tile_product:
@@ -166,6 +174,7 @@ class Coder {
     return code;
   }
 
+  const Kernel& kernel_;
   Memory& memory_;
   Program program_;
   bool vector_ = false;
@@ -176,6 +185,8 @@ class Coder {
 
 }  // namespace
 
-Program compile(const Phase& phase, Memory& memory) { return Coder(memory).run(phase); }
+Program compile(const Kernel& kernel, const Phase& phase, Memory& memory) {
+  return Coder(kernel, memory).run(phase);
+}
 
 }  // namespace weft::loop::interpreter

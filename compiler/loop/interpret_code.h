@@ -61,10 +61,11 @@ struct Program {
   std::size_t accumulators = 0;
   std::vector<Region*> sites;
   std::vector<const Buffer*> written;
-  bool mbarriers = false;  ///< are in use
+  bool clocks = false;                      ///< more than barriers of the block orders threads
+  std::vector<const Buffer*> asynchronous;  ///< what the asynchronous proxy accesses
 };
 
 /// `memory` must outlive the program.
-Program compile(const Phase& phase, Memory& memory);
+Program compile(const Kernel& kernel, const Phase& phase, Memory& memory);
 
 }  // namespace weft::loop::interpreter

@@ -116,7 +116,7 @@ void Mbarriers::complete(Mbarrier& mbarrier) {
   Clocks& clocks = memory_.clocks();
   join(mbarrier.completed, mbarrier.arriving);
   clocks.release_copies(mbarrier.agent, mbarrier.completed);
-  mbarrier.arriving.clear();
+  mbarrier.arriving = {};
   mbarrier.pending = mbarrier.expected;
   const std::int64_t parity = mbarrier.phase & 1U;
   ++mbarrier.phase;
@@ -208,11 +208,13 @@ void Mbarriers::copy(Copy copy, bool at_once) {
   // The copy does it, some time from now on and until the phase completes.
   Access by_copy = flight.copy.access;
   by_copy.as = memory_.clocks().now(mbarrier->agent);
+  Access of_mbarrier = by_copy;  // whose fence is its own
+  by_copy.asynchronous = true;
   memory_.note_write(*flight.copy.to, to, bytes, by_copy, false);
   memory_.set_initialised(*flight.copy.to, to, bytes);
   memory_.note_read(*flight.copy.mbarrier,
                     static_cast<std::size_t>(mbarrier->index) * mbarrier_bytes, mbarrier_bytes,
-                    by_copy);
+                    of_mbarrier);
   std::vector<TrafficCounter::Run> runs;
   each_row(flight, [&](std::int64_t, std::int64_t from, std::int64_t count) {
     if (from < 0) return;

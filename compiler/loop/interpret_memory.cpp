@@ -19,11 +19,6 @@ std::string thread_name(int thread) {
                                  : fmt::format("thread {}", thread);
 }
 
-/// Leaves out what the one who comes next knows of: whoever knows of that one knows of these.
-void forget_known(std::vector<Epoch>& epochs, const Knowledge& knowledge) {
-  std::erase_if(epochs, [&](Epoch epoch) { return knows(knowledge, epoch); });
-}
-
 std::string block_name(std::int32_t block) {
   return block == Cell::several_blocks ? std::string("several blocks")
                                        : fmt::format("block {}", block);
@@ -63,6 +58,8 @@ void Reports::add(Report::Kind kind, const Statement* statement, std::int64_t bl
                       .text = std::move(text)});
 }
 
+std::string Reports::text(const Statement& statement) const { return print(kernel_, statement); }
+
 Memory::Memory(const Kernel& kernel, std::span<const std::span<std::byte>> arguments,
                const InterpretOptions& options, Reports& reports)
     : options_(options), reports_(reports) {
@@ -88,8 +85,8 @@ Memory::Memory(const Kernel& kernel, std::span<const std::span<std::byte>> argum
   }
 }
 
-void Memory::begin_phase(const Phase& phase, const std::vector<const Buffer*>& written,
-                         bool clocks) {
+void Memory::begin_phase(const Phase& phase, const std::vector<const Buffer*>& written, bool clocks,
+                         const std::vector<const Buffer*>& asynchronous) {
   ++phase_;
   const auto threads = static_cast<std::size_t>(std::max<std::int64_t>(phase.threads, 1));
   clocks_.begin_phase(clocks, threads);
@@ -132,6 +129,9 @@ void Memory::begin_phase(const Phase& phase, const std::vector<const Buffer*>& w
       region.own.assign(region.bytes * threads, fresh);
     }
     if (buffer->space != Space::argument) region.data = region.own.data();
+  }
+  for (const Buffer* buffer : asynchronous) {
+    if (Cells* cells = regions_.at(buffer).cells.get()) cells->proxies = clocks;
   }
   copies_.assign(threads, {});
 }
@@ -196,7 +196,10 @@ const Knowledge& Memory::knowledge(const Access& access) const {
 }
 
 Epoch Memory::epoch(const Access& access) const {
-  return access.as.agent >= 0 ? access.as : clocks_.now(access.thread);
+  Epoch epoch = access.as.agent >= 0 ? access.as : clocks_.now(access.thread);
+  epoch.asynchronous = access.asynchronous;
+  epoch.statement = access.statement;
+  return epoch;
 }
 
 int Memory::unordered_writer(const Cells& cells, std::size_t cell, const Access& access,
@@ -208,12 +211,12 @@ int Memory::unordered_writer(const Cells& cells, std::size_t cell, const Access&
   }
   const Trace& trace = cells.traces[cell];
   const Knowledge& known = knowledge(access);
-  const auto other = [&](Epoch epoch) {
+  const auto other = [&](const Epoch& epoch) {
     return epoch.agent != access.thread && !knows(known, epoch);
   };
   if (other(trace.write)) return trace.write.agent;
   if (atomic) return Cell::nobody;
-  for (const Epoch epoch : trace.atomics) {
+  for (const Epoch& epoch : trace.atomics) {
     if (other(epoch)) return epoch.agent;
   }
   return Cell::nobody;
@@ -226,27 +229,78 @@ int Memory::unordered_reader(const Cells& cells, std::size_t cell, const Access&
     return other ? one.reader : Cell::nobody;
   }
   const Knowledge& known = knowledge(access);
-  for (const Epoch epoch : cells.traces[cell].reads) {
+  for (const Epoch& epoch : cells.traces[cell].reads) {
     if (epoch.agent != access.thread && !knows(known, epoch)) return epoch.agent;
   }
   return Cell::nobody;
 }
 
-void Memory::trace_read(Trace& trace, const Access& access) const {
-  const Epoch now = epoch(access);
-  for (Epoch& read : trace.reads) {
-    if (read.agent != now.agent) continue;
-    read.time = now.time;
-    return;
+/// Which accesses have to be fenced. The PTX ISA ("async proxy") asks for a fence wherever a
+/// location is accessed through several proxies, but after the completion of an asynchronous
+/// access has been observed, which implies one. So of two that are ordered
+///   generic write, asynchronous read   a fence: wgmma's own section says so once more; CUTLASS
+///                                      fences what threads store before it is multiplied
+///   generic write, asynchronous write  a fence: else the older store may come last
+///   generic read, asynchronous write   a fence: CUTLASS's epilogues on sm_90 fence after they have
+///                                      read a tile, before they release it to the copies
+///   generic read, asynchronous read    none: neither changes anything
+///   asynchronous, then generic         none, behind the wait
+/// The fence of the language is of shared memory alone: none covers what is stored to global
+/// memory and copied from there in one launch.
+void Memory::check_proxies(const Region& region, std::size_t cell, const Access& access,
+                           bool write) {
+  if (!access.asynchronous || !region.cells->proxies) return;
+  const Knowledge& known = knowledge(access);
+  const bool shared = region.buffer->space == Space::shared;
+  const auto check = [&](const Epoch& epoch, const char* did) {
+    if (epoch.agent < 0 || epoch.asynchronous || (shared && knows_fenced(known, epoch))) {
+      return true;
+    }
+    const char* const lacks = shared ? "has not called fence_async_shared since"
+                                     : "no fence orders the two in global memory";
+    report(Report::Kind::proxy, access, region, cell * region.cells->granule,
+           fmt::format("is {} asynchronously; {} {} it and {}: {}", write ? "written" : "read",
+                       thread_name(epoch.agent), did, lacks, reports_.text(*epoch.statement)));
+    return false;
+  };
+  const Trace& trace = region.cells->traces[cell];
+  if (!check(trace.write, "wrote")) return;
+  for (const Epoch& epoch : trace.atomics) {
+    if (!check(epoch, "wrote")) return;
   }
-  forget_known(trace.reads, knowledge(access));
-  trace.reads.push_back(now);
+  if (!write) return;
+  for (const Epoch& epoch : trace.reads) {
+    if (!check(epoch, "read")) return;
+  }
 }
 
-void Memory::trace_write(Trace& trace, const Access& access, bool atomic) const {
+/// Leaves out what the one who comes next knows of: whoever knows of that one knows of these.
+/// Fences are of each alone.
+void Memory::forget_known(const Cells& cells, std::vector<Epoch>& epochs,
+                          const Access& access) const {
+  const Knowledge& known = knowledge(access);
+  std::erase_if(epochs, [&](const Epoch& epoch) {
+    return knows(known, epoch) && (!cells.proxies || knows_fenced(known, epoch));
+  });
+}
+
+void Memory::trace_read(Cells& cells, std::size_t cell, const Access& access) const {
+  std::vector<Epoch>& reads = cells.traces[cell].reads;
+  const Epoch now = epoch(access);
+  for (Epoch& read : reads) {
+    if (read.agent != now.agent || read.asynchronous != now.asynchronous) continue;
+    read = now;
+    return;
+  }
+  forget_known(cells, reads, access);
+  reads.push_back(now);
+}
+
+void Memory::trace_write(Cells& cells, std::size_t cell, const Access& access, bool atomic) const {
+  Trace& trace = cells.traces[cell];
   const Epoch now = epoch(access);
   if (atomic) {
-    forget_known(trace.atomics, knowledge(access));
+    forget_known(cells, trace.atomics, access);
     trace.atomics.push_back(now);
     return;
   }
@@ -288,6 +342,8 @@ void Memory::note_read(Region& region, std::size_t offset, std::size_t bytes,
                cell.write_block != access.block) {
       report(Report::Kind::race_of_blocks, access, region, offset,
              fmt::format("is read; {} wrote it in the same phase", block_name(cell.write_block)));
+    } else {
+      check_proxies(region, i, access, false);
     }
     const bool other = cell.read_interval == interval_ && cell.reader != thread;
     cell.reader = other ? Cell::several : thread;
@@ -295,7 +351,7 @@ void Memory::note_read(Region& region, std::size_t offset, std::size_t bytes,
     const bool foreign = cell.read_phase == phase_ && cell.read_block != access.block;
     cell.read_block = foreign ? Cell::several_blocks : access.block;
     cell.read_phase = phase_;
-    if (clocks_.on()) trace_read(region.cells->traces[i], access);
+    if (clocks_.on()) trace_read(*region.cells, i, access);
   });
 }
 
@@ -324,6 +380,8 @@ void Memory::note_write(Region& region, std::size_t offset, std::size_t bytes, c
                cell.read_block != access.block) {
       report(Report::Kind::race_of_blocks, access, region, offset,
              fmt::format("is written; {} read it in the same phase", block_name(cell.read_block)));
+    } else {
+      check_proxies(region, i, access, true);
     }
     cell.writer = again && cell.writer != thread ? Cell::several : thread;
     cell.atomic_interval = atomic && (!again || cell.atomic_interval);
@@ -332,7 +390,7 @@ void Memory::note_write(Region& region, std::size_t offset, std::size_t bytes, c
         same_phase && cell.write_block != access.block ? Cell::several_blocks : access.block;
     cell.atomic_phase = atomic && (!same_phase || cell.atomic_phase);
     cell.write_phase = phase_;
-    if (clocks_.on()) trace_write(region.cells->traces[i], access, atomic);
+    if (clocks_.on()) trace_write(*region.cells, i, access, atomic);
   });
 }
 

@@ -26,6 +26,7 @@ class Reports {
   void add(Report::Kind kind, const Statement* statement, std::int64_t block, int thread,
            std::string text);
   std::vector<Report> take() { return std::move(reports_); }
+  std::string text(const Statement& statement) const;
 
  private:
   const Kernel& kernel_;
@@ -39,7 +40,8 @@ struct Access {
   int thread;
   /// Of the thread when it asked for the access, where that is not now.
   const Knowledge* knowledge = nullptr;
-  Epoch as = {};  ///< of the copies that do it in place of the thread
+  Epoch as = {};              ///< of the copies that do it in place of the thread
+  bool asynchronous = false;  ///< through the asynchronous proxy
 };
 
 /// Who touched a few bytes last. An interval is the time of one block between two barriers; its
@@ -67,6 +69,7 @@ struct Cells {
   bool between_blocks = false;
   std::vector<Cell> cells;
   std::vector<Trace> traces;  ///< of each cell, where clocks are on
+  bool proxies = false;       ///< some accesses are of the asynchronous proxy
 };
 
 /// A buffer's memory.
@@ -87,8 +90,9 @@ class Memory {
          const InterpretOptions& options, Reports& reports);
 
   /// Argument buffers in `written` are watched in this phase. With `clocks` more than barriers
-  /// orders threads.
-  void begin_phase(const Phase& phase, const std::vector<const Buffer*>& written, bool clocks);
+  /// orders threads. `asynchronous`: buffers that the asynchronous proxy accesses.
+  void begin_phase(const Phase& phase, const std::vector<const Buffer*>& written, bool clocks,
+                   const std::vector<const Buffer*>& asynchronous);
   void begin_block();
   /// All threads of the block have met.
   void barrier() {
@@ -145,8 +149,11 @@ class Memory {
   int unordered_writer(const Cells& cells, std::size_t cell, const Access& access,
                        bool atomic) const;
   int unordered_reader(const Cells& cells, std::size_t cell, const Access& access) const;
-  void trace_read(Trace& trace, const Access& access) const;
-  void trace_write(Trace& trace, const Access& access, bool atomic) const;
+  /// What was done to a cell before an access of the asynchronous proxy that nobody has fenced.
+  void check_proxies(const Region& region, std::size_t cell, const Access& access, bool write);
+  void trace_read(Cells& cells, std::size_t cell, const Access& access) const;
+  void trace_write(Cells& cells, std::size_t cell, const Access& access, bool atomic) const;
+  void forget_known(const Cells& cells, std::vector<Epoch>& epochs, const Access& access) const;
   const Knowledge& knowledge(const Access& access) const;
   Epoch epoch(const Access& access) const;
   std::string who(int agent, const char* did) const;

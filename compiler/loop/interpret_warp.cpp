@@ -447,8 +447,10 @@ class Warp::Call final : public IntrinsicCall {
     if (memory().clocks().on()) {
       known = std::make_shared<const Knowledge>(memory().clocks().of(access(lane).thread));
     }
+    Access access_of_lane = access(lane);
+    access_of_lane.asynchronous = row().addresses[address].asynchronous;
     return [&memory = memory(), &region = region(address), index = index(address, lane),
-            access = access(lane), known](std::int64_t bytes, std::span<std::byte> to) {
+            access = access_of_lane, known](std::int64_t bytes, std::span<std::byte> to) {
       const auto size = static_cast<std::int64_t>(size_of(region.buffer->dtype));
       Access at_call = access;
       at_call.knowledge = known.get();
@@ -483,6 +485,11 @@ class Warp::Call final : public IntrinsicCall {
   void copy_wait(int lane, std::int64_t groups) override {
     memory().copy_wait(warp_.first_thread() + lane, groups);
   }
+
+  void sync_warp() override {
+    memory().clocks().meet(static_cast<std::size_t>(warp_.first_thread()), warp_lanes);
+  }
+  void fence_async(int lane) override { memory().clocks().fence(access(lane).thread); }
 
   void mbarrier_initialise(int lane, std::size_t address, std::int64_t arrivals) override {
     mbarriers().initialise(region(address), index(address, lane), arrivals, access(lane));

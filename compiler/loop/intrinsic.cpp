@@ -26,6 +26,13 @@ const std::vector<Intrinsic::Address> no_addresses;
 /// lanes' addresses are not used.
 const std::vector<Intrinsic::Address> matrix_row = {{Space::shared, Access::read, 16, 16}};
 
+/// The first elements of an operand of a group product.
+const Intrinsic::Address product_operand = {.space = Space::shared,
+                                            .access = Access::read,
+                                            .bytes = 2,
+                                            .alignment = 32,
+                                            .asynchronous = true};
+
 std::vector<Intrinsic::Address> copy(int bytes) {
   return {{Space::shared, Access::write, bytes, bytes},
           {Space::argument, Access::read, bytes, bytes}};
@@ -108,8 +115,7 @@ void add_group_products(const std::function<void(Intrinsic)>& row) {
                       (a_across ? ".m" : ".k") + (b_across ? "n" : "k")),
              .operands = operands,
              .results = std::vector<Scalar>(sums, Scalar::f32),
-             .addresses = {{Space::shared, Access::read, 2, 32},
-                           {Space::shared, Access::read, 2, 32}},
+             .addresses = {product_operand, product_operand},
              .whole_warp = true,
              .ordered = true,
              .tied = sums,
@@ -136,7 +142,7 @@ void add_group_products(const std::function<void(Intrinsic)>& row) {
                           std::string(type.name) + (across ? ".n" : ".k")),
              .operands = operands,
              .results = std::vector<Scalar>(sums, Scalar::f32),
-             .addresses = {{Space::shared, Access::read, 2, 32}},
+             .addresses = {product_operand},
              .whole_warp = true,
              .ordered = true,
              .tied = sums,
@@ -183,14 +189,15 @@ void add_group_products(const std::function<void(Intrinsic)>& row) {
        .capability = 90,
        .meaning = meaning::group_product_commit,
        .ptx = "wgmma.commit_group.sync.aligned;"});
-  // What the thread wrote to shared memory is seen by such products after a barrier that follows.
+  // Before what orders them: what the thread wrote to shared memory is seen by such products and
+  // overwritten by tensor copies, and what it read is not what copies write there.
   row({.name = "fence_async_shared",
        .operands = no_operands,
        .results = no_results,
        .addresses = no_addresses,
        .ordered = true,
        .capability = 90,
-       .meaning = meaning::nothing,
+       .meaning = meaning::fence_async,
        .ptx = "fence.proxy.async.shared::cta;"});
 }
 
@@ -414,6 +421,19 @@ std::vector<Intrinsic> make_rows() {
        .capability = 80,
        .meaning = meaning::copy_wait,
        .ptx = "cp.async.wait_group $0;"});
+
+  // Lanes run each at its own pace: where one reads or writes shared memory that another has
+  // written or read, this or a barrier is between. Shuffles, votes and products are none.
+  row({.name = "sync_warp",
+       .operands = no_operands,
+       .results = no_results,
+       .addresses = no_addresses,
+       .whole_warp = true,
+       .ordered = true,
+       .acquires = true,
+       .capability = 70,
+       .meaning = meaning::sync_warp,
+       .ptx = "bar.warp.sync 0xffffffff;"});
 
   row({.name = "atomic_add.global.f32",
        .operands = {f32},

@@ -30,6 +30,9 @@ struct Intrinsic {
     int alignment;  ///< of the element's address, bytes
     std::optional<DType> dtype = {};  ///< of the buffer; any where not given
     bool mbarrier = false;            ///< the element is one
+    /// Through the asynchronous proxy: a thread fences its own accesses of the same memory that
+    /// are to be ordered before (fence_async_shared).
+    bool asynchronous = false;
   };
 
   std::string_view name;

@@ -231,13 +231,21 @@ void atomic_add(IntrinsicCall& call) {
   });
 }
 
+void sync_warp(IntrinsicCall& call) { call.sync_warp(); }
+void fence_async(IntrinsicCall& call) {
+  each_lane(call, [&](int lane, std::size_t) { call.fence_async(lane); });
+}
+
 void mbarrier_initialise(IntrinsicCall& call) {
   each_lane(call, [&](int lane, std::size_t l) {
     call.mbarrier_initialise(lane, 0, integer_of(call.operands[0][l]));
   });
 }
 void mbarrier_fence(IntrinsicCall& call) {
-  each_lane(call, [&](int lane, std::size_t) { call.mbarrier_fence(lane); });
+  each_lane(call, [&](int lane, std::size_t) {
+    call.mbarrier_fence(lane);
+    call.fence_async(lane);
+  });
 }
 void mbarrier_arrive(IntrinsicCall& call) {
   each_lane(call, [&](int lane, std::size_t) { call.mbarrier_arrive(lane, 0, 0); });

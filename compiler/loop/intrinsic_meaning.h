@@ -37,6 +37,11 @@ class IntrinsicCall {
   virtual void copy_commit(int lane) = 0;
   virtual void copy_wait(int lane, std::int64_t groups) = 0;
 
+  /// The lanes of the warp have met, and see what each has done.
+  virtual void sync_warp() = 0;
+  /// What the lane did before is ordered before what the asynchronous proxy does.
+  virtual void fence_async(int lane) = 0;
+
   /// Of the lane's mbarrier, one of the row's addresses.
   virtual void mbarrier_initialise(int lane, std::size_t address, std::int64_t arrivals) = 0;
   virtual void mbarrier_fence(int lane) = 0;
@@ -96,6 +101,8 @@ void copy_async(IntrinsicCall& call);
 void copy_commit(IntrinsicCall& call);
 void copy_wait(IntrinsicCall& call);
 void atomic_add(IntrinsicCall& call);
+void sync_warp(IntrinsicCall& call);
+void fence_async(IntrinsicCall& call);
 void mbarrier_initialise(IntrinsicCall& call);
 void mbarrier_fence(IntrinsicCall& call);
 void mbarrier_arrive(IntrinsicCall& call);

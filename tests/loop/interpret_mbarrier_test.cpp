@@ -40,6 +40,7 @@ enum class Mistake : std::uint8_t {
   wait_for_full_by_one_lane,
   no_wait_for_empty,
   release_before_reading,
+  no_fence_after_reading,
   one_consumer_keeps,
   too_few_bytes_expected,
   too_many_bytes_expected,
@@ -141,6 +142,9 @@ struct Ring {
         const Ex releases = mistake == Mistake::one_consumer_keeps
                                 ? a.less(own, number(consumers - 1))
                                 : a.boolean(true);
+        if (mistake != Mistake::no_fence_after_reading) {
+          b.call(intrinsic("fence_async_shared"), {});
+        }
         b.condition(releases, [&] { b.call(intrinsic("mbarrier_arrive"), {}, {empty(stage)}); });
       };
       if (mistake == Mistake::wait_for_full_by_one_lane) {
@@ -222,6 +226,9 @@ TEST(InterpretMbarrier, StagesThatAreOverwrittenBeforeTheirRelease) {
       << none;
   const std::string early = expect(Mistake::release_before_reading, {Kind::race});
   EXPECT_TRUE(says(early, "read it and nothing orders the two")) << early;
+  const std::string unfenced = expect(Mistake::no_fence_after_reading, {Kind::proxy});
+  EXPECT_TRUE(says(unfenced, "read it and has not called fence_async_shared since: y["))
+      << unfenced;
 }
 
 TEST(InterpretMbarrier, MissingArrivalsAndBytesAreReportedNotAwaited) {

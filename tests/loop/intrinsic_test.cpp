@@ -292,6 +292,8 @@ class Alone final : public loop::IntrinsicCall {
   void copy_async(int, std::size_t, std::size_t, bool) override { ADD_FAILURE(); }
   void copy_commit(int) override { ADD_FAILURE(); }
   void copy_wait(int, std::int64_t) override { ADD_FAILURE(); }
+  void sync_warp() override { ADD_FAILURE(); }
+  void fence_async(int) override { ADD_FAILURE(); }
   void mbarrier_initialise(int, std::size_t, std::int64_t) override { ADD_FAILURE(); }
   void mbarrier_fence(int) override { ADD_FAILURE(); }
   void mbarrier_arrive(int, std::size_t, std::int64_t) override { ADD_FAILURE(); }

@@ -325,6 +325,41 @@ void add_load(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
   cases.push_back(one.take());
 }
 
+/// Lanes hand each other values through shared memory, over and over.
+void add_sync_warp(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
+  constexpr std::int64_t rounds = 32;
+  Operands random(row.name);
+  CaseKernel one(std::string(row.name), row.capability);
+  const Buffer* in = one.words(random.bits(static_cast<std::size_t>(threads)));
+  // Of each round: whose value a lane takes.
+  std::vector<std::uint32_t> lanes;
+  for (std::int64_t i = 0; i < rounds * threads / warp; ++i) {
+    const std::vector<std::uint32_t> order = random.permutation(warp);
+    lanes.insert(lanes.end(), order.begin(), order.end());
+  }
+  const Buffer* sources = one.words(lanes);
+  const Buffer* out = one.output(DType::i32, threads);
+  const Buffer* tile = one.kernel().shared("tile", DType::i32, threads);
+  one.phase(threads, [&](loop::Builder& b, Ex, Ex thread) {
+    loop::Arena& a = one.arena();
+    const Ex first = b.let(a.sub(thread, a.floor_mod(thread, warp)));
+    loop::Accumulator* value = b.declare(Scalar::i32, loop::Combine::add, a.load(in, thread));
+    b.loop(a.integer(rounds), [&](Ex i) {
+      b.store(tile, thread, b.read(value));
+      b.call(row, {});
+      const Ex source = a.load(sources, a.add(a.mul(i, a.integer(threads)), thread));
+      const Ex lane = b.let_within(a.cast(source, Scalar::i64), 0, warp - 1);
+      const Ex taken = b.let(a.load(tile, a.add(first, lane)));
+      // So that a round that is skipped or done twice shows.
+      const Ex factor = a.integer(Scalar::i32, 0x01000193);
+      b.assign(value, a.add(a.mul(taken, factor), a.cast(i, Scalar::i32)));
+      b.call(row, {});
+    });
+    b.store(out, thread, b.read(value));
+  });
+  cases.push_back(one.take());
+}
+
 /// copy_async: three groups, of which all but the last `left` are waited for and read, by others
 /// than those that copied.
 void add_copies(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
@@ -404,6 +439,7 @@ void add_row(std::vector<IntrinsicCase>& cases, const Intrinsic& row) {
   if (name.starts_with("mma.")) return add_product(cases, row);
   if (name.starts_with("load_matrix")) return add_load(cases, row);
   if (name.starts_with("atomic_add")) return add_atomics(cases, row);
+  if (name == "sync_warp") return add_sync_warp(cases, row);
   // With their commits and waits.
   if (name.starts_with("copy_async.")) return add_copies(cases, row);
   if (name == "copy_commit" || name == "copy_wait") return;

@@ -46,7 +46,9 @@ class Ring {
   void wait_full(loop::Builder& b, Ex step) const {
     b.call(loop::intrinsic("mbarrier_wait"), {parity(step)}, {full(stage(step))});
   }
+  /// By each thread that has read the stage, by ordinary loads or products.
   void release(loop::Builder& b, Ex step) const {
+    b.call(loop::intrinsic("fence_async_shared"), {});
     b.call(loop::intrinsic("mbarrier_arrive"), {}, {empty(stage(step))});
   }
 
