@@ -160,6 +160,7 @@ class Compiler {
     const DeviceOptions device_options{.target = device_.value_or(DeviceTarget{}),
                                        .strict = options_.strict,
                                        .tf32 = options_.tf32,
+                                       .tensor_copies = options_.tensor_copies,
                                        .library_transform = options_.library_transform};
     parallel(fused_.groups.size(), options_.threads, [&](std::size_t i) {
       scheduled_[i] = device_ ? schedule_device(fused_.groups[i], device_options)

@@ -33,6 +33,9 @@ struct CompileOptions {
   /// On a GPU, products of f32 (those of attention as well) round their operands to tf32, 10 bits
   /// of fraction, and sum in f32.
   bool tf32 = false;
+  /// On a GPU of sm_90a: operands of products of f16 and bf16 come to shared memory by tensor
+  /// copies, where these take them; false: by the asynchronous copies of the threads that multiply.
+  bool tensor_copies = true;
   /// "sm_90a": for a GPU of this kind, whose kernels are PTX; "": for the machine that this runs
   /// on.
   std::string gpu = {};

@@ -42,6 +42,7 @@ compiler::CompileOptions compiler_options(const CompileOptions& options) {
   result.strict = options.strict;
   result.autocast = options.autocast;
   result.tf32 = options.tf32;
+  result.tensor_copies = options.tensor_copies;
   result.keep_assembly = options.keep_assembly;
   if (detail::log_enabled("passes")) {
     result.after_pass = [](std::string_view pass, const ir::Graph& graph, double seconds) {

@@ -167,6 +167,8 @@ void add_bench(CLI::App& app, Action& chosen) {
   command->add_option("--cpu", options->settings.cpu,
                       "gemm: generate code for this processor (x86-64-v3: AVX2, x86-64-v4: "
                       "AVX-512), and hold the peer to the same instructions");
+  command->add_flag("!--no-tensor-copies", options->settings.tensor_copies,
+                    "GPUs of sm_90a: operands of products come by asynchronous copies");
   options->settings.scripts = scripts_folder();
   command->callback([options, &chosen] { chosen = [options] { return bench_command(*options); }; });
 }

@@ -20,6 +20,7 @@ struct DumpOptions {
   std::string device = "cpu";
   std::string gpu;
   bool fuse = true;
+  bool tensor_copies = true;
 };
 
 std::string dump_text(const DumpOptions& options) {
@@ -29,6 +30,7 @@ std::string dump_text(const DumpOptions& options) {
   const std::shared_ptr<detail::KernelCache> cache = detail::kernel_cache();
   compiler::CompileOptions compile_options;
   compile_options.fuse = options.fuse;
+  compile_options.tensor_copies = options.tensor_copies;
   // For a GPU of a given kind none is needed.
   compile_options.gpu = options.gpu.empty() ? detail::find_device(options.device).gpu : options.gpu;
   compile_options.cache = cache.get();
@@ -58,6 +60,8 @@ void add_dump(CLI::App& app, Action& chosen) {
           "is PTX")
       ->excludes(device);
   command->add_flag("!--no-fuse", options->fuse, "Every op is a kernel of its own");
+  command->add_flag("!--no-tensor-copies", options->tensor_copies,
+                    "GPUs of sm_90a: operands of products come by asynchronous copies");
   command->callback([options, &chosen] {
     chosen = [options] {
       std::cout << dump_text(*options);

@@ -213,7 +213,7 @@ void schedule_dot_device(GroupEmitter& emitter, const DeviceOptions& options) {
   const bool tf32 = type == DType::f32 && options.tf32;
   const bool units = type == DType::f16 || type == DType::bf16 || tf32;
   if (units && suits_dot_wgmma(product, options)) {
-    if (schedule_dot_wgmma_copies(emitter, product, type)) return;
+    if (options.tensor_copies && schedule_dot_wgmma_copies(emitter, product, type)) return;
     schedule_dot_wgmma(emitter, product, type);
   } else if (units && product.p.depth() > 0) {
     schedule_dot_mma(emitter, product, type);

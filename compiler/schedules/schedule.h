@@ -23,6 +23,7 @@ struct DeviceOptions {
   DeviceTarget target = {};
   bool strict = false;            ///< every 16-bit value is rounded where it is computed
   bool tf32 = false;              ///< products of f32 round their operands to tf32
+  bool tensor_copies = true;      ///< products have their operands by them where they may
   std::int64_t processors = 132;  ///< multiprocessors: grids are made for as many
   std::int64_t shared_limit = 0;  ///< of a block, below the target's; 0: the target's
   /// Which Fourier transforms the GPU's library computes; null: none.

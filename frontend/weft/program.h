@@ -259,6 +259,10 @@ struct CompileOptions {
   /// On a GPU, products of f32 (those of attention as well) round their operands to tf32, 10 bits
   /// of fraction, and sum in f32.
   bool tf32 = false;
+  /// On a GPU of sm_90a: operands of products of f16 and bf16 come to shared memory by tensor
+  /// copies, where these take them; false: by the asynchronous copies of the threads that multiply.
+  /// To compare the two.
+  bool tensor_copies = true;
   /// On a GPU: whether weft's kernels or CUDA's library compute Fourier transforms that are no part
   /// of a Toeplitz operator.
   enum class Transforms : std::uint8_t {

@@ -100,6 +100,32 @@ TEST(KernelCache, KeepsPtxOfEachTarget) {
   EXPECT_EQ(anew.plan.objects[0].bytes, cold.plan.objects[0].bytes);
 }
 
+TEST(KernelCache, KeepsProductsWithTensorCopiesAndWithoutApart) {
+  const ir::Graph graph = parse(R"(graph @g {
+  %x = state {name = "x", dtype = bf16, shape = [128, 128]} : bf16[128, 128]
+  %w = state {name = "w", dtype = bf16, shape = [128, 128]} : bf16[128, 128]
+  %y = dot %x, %w {lhs_contract = [1], rhs_contract = [0], lhs_batch = [], rhs_batch = []} : bf16[128, 128]
+  state_write %y {name = "y"}
+})");
+  FakeCache cache;
+  compiler::CompileOptions options;
+  options.cache = &cache;
+  options.gpu = "sm_90a";
+  for (const bool copies : {true, false}) {
+    options.tensor_copies = copies;
+    for (const bool again : {false, true}) {
+      const compiler::Compilation compilation = compiler::compile(graph, options);
+      ASSERT_EQ(compilation.plan.kernels.size(), 1U);
+      EXPECT_EQ(compilation.plan.kernels[0].tensor_maps.empty(), !copies);
+      EXPECT_EQ(compilation.cached_kernels, again ? 1 : 0);
+      const std::string ptx(compilation.plan.objects[0].bytes.begin(),
+                            compilation.plan.objects[0].bytes.end());
+      EXPECT_EQ(ptx.find("cp.async.bulk.tensor") != std::string::npos, copies);
+      EXPECT_EQ(ptx.find("cp.async.cg.shared") != std::string::npos, !copies);
+    }
+  }
+}
+
 TEST(KernelCache, EqualKernelsAreAskedForOnce) {
   const ir::Graph graph = parse(R"(graph @g {
   %a = state {name = "a", dtype = f32, shape = [7]} : f32[7]

@@ -103,13 +103,7 @@ compiler::DeviceOptions hopper(std::int64_t processors = 132) {
   return options;
 }
 
-/// What the graph's one kernel gives by the interpreter is what reference evaluation gives; it has
-/// so many tensor maps, and so many blocks (0: any).
-void compare(const std::string& text, double tolerance, const compiler::DeviceOptions& options,
-             std::size_t maps, std::uint64_t seed = 1, std::int64_t grid = 0) {
-  SCOPED_TRACE(text);
-  const ir::Graph graph = parse(text);
-  ASSERT_EQ(compiler::fuse(graph).groups.size(), 1U);
+Values random_inputs(const ir::Graph& graph, std::uint64_t seed) {
   Values inputs;
   auto number = static_cast<unsigned>(seed);
   ir::walk(graph.body(), [&](const ir::Node& node) {
@@ -117,6 +111,17 @@ void compare(const std::string& text, double tolerance, const compiler::DeviceOp
     const auto elements = static_cast<std::size_t>(node.results[0].elements());
     inputs[node.attributes.text("name")] = random_values(elements, number++);
   });
+  return inputs;
+}
+
+/// What the graph's one kernel gives by the interpreter is what reference evaluation gives; it has
+/// so many tensor maps, and so many blocks (0: any).
+void compare(const std::string& text, double tolerance, const compiler::DeviceOptions& options,
+             std::size_t maps, std::uint64_t seed = 1, std::int64_t grid = 0) {
+  SCOPED_TRACE(text);
+  const ir::Graph graph = parse(text);
+  ASSERT_EQ(compiler::fuse(graph).groups.size(), 1U);
+  const Values inputs = random_inputs(graph, seed);
   const Schedule schedule = [&](const compiler::Group& group) {
     compiler::ScheduledKernel scheduled = compiler::schedule_device(group, options);
     EXPECT_EQ(scheduled.kernel->tensor_maps.size(), maps);
@@ -281,6 +286,48 @@ TEST(DotCopies, TwoProductsThatShareAnOperand) {
               hopper(processors), 3);
     }
   }
+}
+
+/// Both ways to bring operands: the same results, to the bit where both add up in the same order.
+void compare_ways(const std::string& text, double tolerance, bool in_parts,
+                  compiler::DeviceOptions options = hopper()) {
+  SCOPED_TRACE(text);
+  const ir::Graph graph = parse(text);
+  ASSERT_EQ(compiler::fuse(graph).groups.size(), 1U);
+  const Values inputs = random_inputs(graph, 1);
+  std::array<Values, 2> found;
+  for (const bool copies : {false, true}) {
+    options.tensor_copies = copies;
+    const Schedule schedule = [&](const compiler::Group& group) {
+      compiler::ScheduledKernel scheduled = compiler::schedule_device(group, options);
+      EXPECT_EQ(scheduled.kernel->tensor_maps.empty(), !copies);
+      EXPECT_EQ(scheduled.kernel->phases.size(), in_parts ? 2U : 1U);
+      return scheduled;
+    };
+    found[copies ? 1 : 0] = run_interpreted(graph, inputs, schedule, {.seed = 1});
+  }
+  for (const auto& [name, values] : found[0]) {
+    if (in_parts) {
+      EXPECT_LE(relative_error(found[1].at(name), values), tolerance) << name;
+    } else {
+      EXPECT_EQ(found[1].at(name), values) << name;
+    }
+  }
+}
+
+TEST(DotCopies, OperandsComeEitherWay) {
+  for (const bool left_transposed : {false, true}) {
+    for (const bool right_transposed : {false, true}) {
+      compare_ways(plain(72, 136, 200, left_transposed, right_transposed).text(), 0, false);
+    }
+  }
+  Dot several = plain(392, 520, 136);
+  several.dtype = "f16";
+  several.after = bias_and_gelu(several);
+  compare_ways(several.text(), 0, false, hopper(2));
+  compare_ways(joint(72, 136, 200, true), 0, false);
+  // Parts may be cut elsewhere. Their sums are f32; the result is rounded once.
+  compare_ways(plain(64, 72, 2048).text(), epsilon(DType::bf16) + 2048 * 0x1p-24, true);
 }
 
 /// Registers and shared memory go to the log; nothing is spilled, and products are not kept waiting

@@ -34,6 +34,8 @@ struct Settings {
   std::string scripts;         ///< folder of the peers' scripts
   std::string cpu;             ///< gemm: an older processor, for both sides; "": this machine's
   std::string device = "cpu";  ///< as the front end names it; the peers use the same
+  /// On a GPU: operands of products by tensor copies, where these take them.
+  bool tensor_copies = true;
 
   bool on_gpu() const { return device != "cpu"; }
   bool wants(const std::string& name) const { return name.find(filter) != std::string::npos; }

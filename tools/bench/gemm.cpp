@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "frontend/device.h"
 #include "runtime/plan/error.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/measure.h"
@@ -174,7 +175,8 @@ Shape with_batch(std::int64_t batch, std::int64_t rows, std::int64_t columns) {
 }
 
 /// weft's side: x and w (and bias) in State, the product to y.
-Executable make_weft(State& state, const Family& family, const Case& c, const Settings& settings) {
+Executable make_weft(State& state, const Family& family, const Case& c, const Settings& settings,
+                     bool tensor_copies) {
   const Program program = trace(
       state,
       [&] {
@@ -199,6 +201,7 @@ Executable make_weft(State& state, const Family& family, const Case& c, const Se
   options.cpu = settings.cpu;
   options.device = settings.device;
   options.tf32 = family.tf32;
+  options.tensor_copies = tensor_copies;
   return program.compile(options);
 }
 
@@ -338,43 +341,70 @@ void check(const State& state, const Family& family, const Case& c,
 /// Beyond so many multiply-adds the host takes too long to be asked for the result.
 constexpr double most_checked = 1e11;
 
-/// A GPU beside PyTorch there; the result is checked against the host's.
+/// Whether the program has a kernel by tensor copies where it may.
+bool has_tensor_copies(const Settings& settings, const Family& family) {
+  const bool short_floats = family.dtype == DType::f16 || family.dtype == DType::bf16;
+  return short_floats && detail::find_device(settings.device).gpu == "sm_90a";
+}
+
+/// A GPU beside PyTorch there, and products by tensor copies beside those by asynchronous copies;
+/// results are checked against the host's.
 double measure_gpu(const Settings& settings, const Report& report, const Family& family,
                    const Case& c, const std::string& name, OperationsPeer& peer) {
   State state;
-  Executable weft = make_weft(state, family, c, settings);
-  weft.run(0, 1);
+  Executable weft = make_weft(state, family, c, settings, settings.tensor_copies);
+  std::optional<Executable> other;
+  if (settings.tensor_copies && has_tensor_copies(settings, family)) {
+    other.emplace(make_weft(state, family, c, settings, false));
+  }
+  std::vector<double> expected;
   if (c.operations() < most_checked) {
     State host_state;
     Settings on_host = settings;
     on_host.device = "cpu";
-    Executable host = make_weft(host_state, family, c, on_host);
+    Executable host = make_weft(host_state, family, c, on_host, false);
     host.run(0, 1);
-    check(state, family, c, host_state.values("y"), "the host");
+    expected = host_state.values("y");
   }
+  const auto run_once = [&](Executable& executable) {
+    executable.run(0, 1);
+    if (!expected.empty()) check(state, family, c, expected, "the host");
+  };
+  run_once(weft);
+  if (other) run_once(*other);
   std::vector<Work> works{timed([&](std::int64_t count) { weft.run(0, count); })};
-  const std::optional<Work> beside = peer.work(peer_case(family, c));
-  if (beside) works.push_back(*beside);
+  std::vector<std::string> names;
+  if (const std::optional<Work> beside = peer.work(peer_case(family, c))) {
+    works.push_back(*beside);
+    names.push_back(peer.name());
+  }
+  if (other) {
+    works.push_back(timed([&](std::int64_t count) { other->run(0, count); }));
+    names.emplace_back("weft, no tensor copies");
+  }
   constexpr int turns = 11;
   const Comparison comparison =
       compare(works, settings.seconds / static_cast<double>(works.size() * (turns + 1)), turns);
   const auto rate = [&](std::size_t i) {
     return 1e-9 * c.operations() / comparison.timings[i].median;
   };
-  Row row{"gemm", name, "rate", rate(0), "GFLOP/s", {}, {}};
-  if (beside) {
-    row.peer = PeerValue{peer.name(), rate(1)};
-    row.ratio = comparison.ratio(1);
+  const Row row{"gemm", name, "rate", rate(0), "GFLOP/s", {}, {}};
+  if (names.empty()) report(row);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    Row one = row;
+    one.peer = PeerValue{names[i], rate(i + 1)};
+    one.ratio = comparison.ratio(i + 1);
+    report(one);
   }
-  report(row);
-  return row.ratio.value_or(0);
+  const bool has_peer = names.size() > (other ? 1U : 0U);
+  return has_peer ? comparison.ratio(1) : 0;
 }
 
 /// The ratio, or 0 where there is no peer.
 double measure(const Settings& settings, const Report& report, const Family& family, const Case& c,
                const std::string& name) {
   State state;
-  Executable weft = make_weft(state, family, c, settings);
+  Executable weft = make_weft(state, family, c, settings, settings.tensor_copies);
   weft.run(0, 1);
   std::vector<Work> works{rested([&](std::int64_t count) { weft.run(0, count); })};
   constexpr int turns = 11;

@@ -187,6 +187,7 @@ Beside measure(const Settings& settings, const Report& report, const Case& which
   CompileOptions options;
   options.threads = settings.threads;
   options.device = settings.device;
+  options.tensor_copies = settings.tensor_copies;
   options.autocast = which.autocast;
   const TemporaryFolder cache;
   const ScopedVariable variable("WEFT_CACHE_DIR", cache.path());

@@ -79,6 +79,7 @@ void measure(const Settings& settings, const Report& report, std::int64_t layers
   CompileOptions options;
   options.threads = settings.threads;
   options.device = settings.device;
+  options.tensor_copies = settings.tensor_copies;
 
   State state;
   std::vector<double> losses;

@@ -36,6 +36,7 @@ void sigmoid_mlp(const Settings& settings, const Report& report) {
   CompileOptions options;
   options.threads = settings.threads;
   options.device = settings.device;
+  options.tensor_copies = settings.tensor_copies;
   Executable executable = program.compile(options);
   const std::string name = "255-255-255, batch 2";
   const auto number = [&](const std::string& metric, double value, const std::string& unit) {
