@@ -490,10 +490,6 @@ Value* Arithmetic::float_to_half(Value* value) {
     return builder_.CreateBitCast(builder_.CreateFPTrunc(value, like(builder_.getHalfTy(), value)),
                                   half);
   }
-  if (features_.bfloat) {
-    Value* rounded = builder_.CreateFPTrunc(value, like(builder_.getBFloatTy(), value));
-    return builder_.CreateBitCast(rounded, like(builder_.getInt16Ty(), value));
-  }
   Value* word = builder_.CreateBitCast(value, like(builder_.getInt32Ty(), value));
   const auto constant = [&](std::int64_t bits) { return bits_like(word, bits); };
   Value* sign = builder_.CreateAnd(builder_.CreateLShr(word, constant(16)), constant(0x8000));
@@ -516,6 +512,10 @@ Value* Arithmetic::float_to_half(Value* value) {
 }
 
 Value* Arithmetic::float_to_bfloat(Value* value) {
+  if (features_.bfloat) {
+    Value* rounded = builder_.CreateFPTrunc(value, like(builder_.getBFloatTy(), value));
+    return builder_.CreateBitCast(rounded, like(builder_.getInt16Ty(), value));
+  }
   Value* word = builder_.CreateBitCast(value, like(builder_.getInt32Ty(), value));
   const auto constant = [&](std::int64_t bits) { return bits_like(word, bits); };
   Value* upper = builder_.CreateLShr(word, constant(16));

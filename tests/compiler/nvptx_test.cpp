@@ -84,6 +84,8 @@ TEST(Nvptx, SixteenBitsAreConvertedInRegisters) {
     EXPECT_TRUE(has(ptx, "ld.global.v4")) << ptx;
     EXPECT_TRUE(has(ptx, "st.global.v4")) << ptx;
     EXPECT_TRUE(has(ptx, "fma.rn.ftz.f32")) << ptx;
+    // By the device's own instruction.
+    EXPECT_TRUE(has(ptx, dtype == DType::f16 ? "cvt.rn.f16.f32" : "cvt.rn.bf16.f32")) << ptx;
   }
 }
 
