@@ -3,7 +3,6 @@
 
 #include "compiler/schedules/attention_gradient.h"
 #include "compiler/schedules/divide.h"
-#include "compiler/schedules/schedule.h"
 
 /// The gradients of attention on the matrix units of sm_90a, in the two phases of
 /// attention_backward_device.cpp. Four warps have 64 rows of their side in shared memory; their
@@ -13,7 +12,6 @@ namespace weft::compiler {
 namespace {
 
 using loop::Ex;
-using loop::Scalar;
 using Axis = AttentionGroups::Axis;
 
 constexpr std::int64_t warp = 32;
@@ -39,108 +37,29 @@ class AttentionBackwardWgmma : AttentionGradient {
     // One group's threads have more registers than they need, but a few blocks do not fill a GPU.
     const std::int64_t wide = 2 * AttentionGroups::rows;
     const bool many = x_.batches * divide_up(std::max(x_.n, x_.m), wide) >= options.processors;
-    groups_ = many ? 2 : 1;
-    strip_ = groups_ * AttentionGroups::rows;
-    threads_ = groups_ * AttentionGroups::threads;
-    if (shared_bytes(x_, strip_, stages_) > most_bytes(options)) stages_ = least_stages;
+    const std::int64_t groups = many ? 2 : 1;
+    const std::int64_t strip = groups * AttentionGroups::rows;
+    const bool fits = shared_bytes(x_, strip, most_stages) <= most_bytes(options);
+    const std::int64_t stages = fits ? most_stages : least_stages;
+    // Products of a turn may run until those of the next have been waited for.
+    layout_ = {.strip = strip,
+               .tile = tile,
+               .threads = groups * AttentionGroups::threads,
+               .turns = {stages, stages - 2, true},
+               .exchanged = true};
   }
 
   void run() {
-    const AttentionMatrix queries = device_.matrix(0), keys = device_.matrix(1);
-    const AttentionMatrix values = device_.matrix(2), gradient = device_.matrix(5);
-    const auto own = [&](const char* name, const AttentionMatrix& matrix) {
-      return device_.loader(name, matrix, strip_, 1, threads_, true);
-    };
-    const auto passing = [&](const char* name, const AttentionMatrix& matrix) {
-      return device_.loader(name, matrix, tile, stages_, threads_, true);
-    };
-    if (device_.wanted(0)) {
-      Tiles tiles{own("queries", queries), own("gradient", gradient), passing("keys", keys),
-                  passing("values", values)};
-      phase(x_.n, [&](MatrixUnit& unit) { of_queries(unit, tiles); });
-    }
-    if (device_.wanted(1) || device_.wanted(2)) {
-      Tiles tiles{own("own_keys", keys), own("own_values", values),
-                  passing("passing_queries", queries), passing("passing_gradient", gradient)};
-      statistics_ = b_.kernel().shared("statistics", DType::f32, 2 * 2 * tile);
-      phase(x_.m, [&](MatrixUnit& unit) { of_keys(unit, tiles); });
-    }
+    AttentionGradient::run([&](Tiles& tiles) { of_queries(enter(), tiles); },
+                           [&](Tiles& tiles) { of_keys(enter(), tiles); });
   }
 
  private:
-  /// Of a block's side, whose products are scores and what the scores' gradients are made of.
-  struct Tiles {
-    TileLoader own, own_second, passing, passing_second;
-  };
-
-  void call(const char* name) { b_.call(loop::intrinsic(name), {}); }
-  void wait_copies(std::int64_t pending) {
-    b_.call(loop::intrinsic("copy_wait"), {a_.integer(Scalar::i32, pending)});
-  }
-
-  void phase(std::int64_t rows, const std::function<void(MatrixUnit& unit)>& body) {
-    const std::int64_t strips = divide_up(rows, strip_);
-    b_.phase(x_.batches * strips, threads_, [&](Ex block, Ex thread) {
-      const std::vector<Ex> at = a_.delinearize(block, {strips, x_.batches});
-      batch_ = b_.let(at[1]);
-      // Causal: last queries see most keys, first keys are seen by most queries.
-      const bool backwards = rows == x_.n && x_.causal;
-      const Ex strip = backwards ? a_.sub(a_.integer(strips - 1), at[0]) : at[0];
-      first_ = b_.let(a_.mul(strip, a_.integer(strip_)));
-      thread_ = thread;
-      own_group_ = b_.let(a_.mul(a_.floor_div(thread, AttentionGroups::threads),
-                                 a_.integer(AttentionGroups::rows)));
-      first_row_ = b_.let(a_.add(first_, a_.mul(a_.floor_div(thread, warp), a_.integer(16))));
-      MatrixUnit unit(b_, device_.type(), b_.let(a_.floor_mod(thread, warp)));
-      body(unit);
-    });
-  }
-
-  /// Passes over tiles [begin, count) of the other side: `body(first row, number, stage)`. Products
-  /// of a turn may run until those of the next have been waited for.
-  void pass(Tiles& tiles, std::int64_t rows, Ex begin, Ex count,
-            const std::function<void(Ex first, Ex number, Ex stage)>& body) {
-    const Ex zero = a_.integer(0);
-    const std::int64_t most = divide_up(rows, tile);
-    const std::int64_t ahead = stages_ - 2;
-    const auto start = [&](Ex number) {
-      const Ex stage = b_.let(a_.floor_mod(number, stages_));
-      const Ex row = a_.mul(b_.let_within(number, 0, most - 1), a_.integer(tile));
-      tiles.passing.start(stage, batch_, row, zero, thread_);
-      tiles.passing_second.start(stage, batch_, row, zero, thread_);
-    };
-    const auto finish = [&](Ex number) {
-      const Ex stage = b_.let(a_.floor_mod(number, stages_));
-      tiles.passing.finish(stage, thread_);
-      tiles.passing_second.finish(stage, thread_);
-    };
-    for (TileLoader* loader : {&tiles.own, &tiles.own_second}) {
-      loader->start(zero, batch_, first_, zero, thread_);
-      loader->finish(zero, thread_);
-    }
-    for (std::int64_t i = 0; i < ahead; ++i) {
-      const Ex number = b_.let(a_.add(begin, a_.integer(i)));
-      b_.condition(a_.less(number, count), [&] {
-        start(number);
-        finish(number);
-      });
-      call("copy_commit");
-    }
-    const bool copied = tiles.passing.copies() && tiles.passing_second.copies();
-    b_.loop(b_.let_within(a_.sub(count, begin), 0, most), [&](Ex i) {
-      const Ex number = b_.let_within(a_.add(begin, i), 0, most - 1);
-      wait_copies(ahead - 1);
-      call("fence_async_shared");
-      // This tile is there, and products of the turn before the last have ended in all warps.
-      b_.barrier();
-      const Ex next = a_.add(number, a_.integer(ahead));
-      b_.condition(a_.less(next, count), [&] { start(next); });
-      call("copy_commit");
-      body(b_.let(a_.mul(number, a_.integer(tile))), number, b_.let(a_.floor_mod(number, stages_)));
-      if (!copied) b_.condition(a_.less(next, count), [&] { finish(next); });
-    });
-    // Nothing may be under way when the block ends.
-    wait_copies(0);
+  MatrixUnit enter() {
+    own_group_ = b_.let(
+        a_.mul(a_.floor_div(thread_, AttentionGroups::threads), a_.integer(AttentionGroups::rows)));
+    first_row_ = b_.let(a_.add(first_, a_.mul(a_.floor_div(thread_, warp), a_.integer(16))));
+    return {b_, device_.type(), b_.let(a_.floor_mod(thread_, warp))};
   }
 
   /// Scores of the tile, and the products that their gradients are made of, of which both are there
@@ -150,9 +69,9 @@ class AttentionBackwardWgmma : AttentionGradient {
     group_products_.settle(scores);
     group_products_.settle(centred);
     group_products_.fence();
-    group_products_.add(scores, tiles.own, strip_, own_group_, tiles.passing, stage, depth);
-    group_products_.add(centred, tiles.own_second, strip_, own_group_, tiles.passing_second, stage,
-                        second_depth);
+    group_products_.add(scores, tiles.own, layout_.strip, own_group_, tiles.passing, stage, depth);
+    group_products_.add(centred, tiles.own_second, layout_.strip, own_group_, tiles.passing_second,
+                        stage, second_depth);
     group_products_.commit();
     group_products_.wait(scores, 0);
     group_products_.wait(centred, 0);
@@ -186,12 +105,12 @@ class AttentionBackwardWgmma : AttentionGradient {
     }
   }
 
-  void of_queries(MatrixUnit& unit, Tiles& tiles) {
+  void of_queries(MatrixUnit unit, Tiles& tiles) {
     AttentionProducts products(b_, unit);
     const WarpSums sums = products.zero(1, x_.d / 8);
     const Ex row = b_.let(a_.add(first_row_, unit.group()));
     const std::array<Statistics, 2> of = {statistics(row), statistics(a_.add(row, a_.integer(8)))};
-    const Ex count = key_tiles(strip_, tile);
+    const Ex count = key_tiles(layout_.strip, tile);
     const bool ragged = x_.m % tile != 0;
     const auto seen = [&](Ex query, Ex key) { return visible(query, key, false, ragged); };
     pass(tiles, x_.m, a_.integer(0), count, [&](Ex first, Ex, Ex stage) {
@@ -223,7 +142,8 @@ class AttentionBackwardWgmma : AttentionGradient {
     store(products, sums, first_row_, 0, x_.n, x_.d, x_.scale);
   }
 
-  void of_keys(MatrixUnit& unit, Tiles& tiles) {
+  void of_keys(MatrixUnit unit, Tiles& tiles) {
+    statistics_ = b_.kernel().shared("statistics", DType::f32, 2 * 2 * tile);
     AttentionProducts products(b_, unit);
     const bool keys_wanted = device_.wanted(1), values_wanted = device_.wanted(2);
     WarpSums key_sums, value_sums;
@@ -305,14 +225,9 @@ class AttentionBackwardWgmma : AttentionGradient {
   }
 
   AttentionGroups group_products_;
-  std::int64_t groups_ = 2;  ///< of four warps
-  std::int64_t strip_ = 0;   ///< rows of a block
-  std::int64_t threads_ = 0;
-  std::int64_t stages_ = most_stages;
   const loop::Buffer* statistics_ = nullptr;  ///< [2 tiles][normaliser, delta][query]
-  Ex thread_ = nullptr;
-  Ex own_group_ = nullptr;  ///< the group's first row in the block
-  Ex first_row_ = nullptr;  ///< the warp's first row of all
+  Ex own_group_ = nullptr;                    ///< the group's first row in the block
+  Ex first_row_ = nullptr;                    ///< the warp's first row of all
 };
 
 }  // namespace

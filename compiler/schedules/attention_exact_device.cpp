@@ -3,9 +3,8 @@
 #include <numbers>
 
 #include "compiler/loop/math.h"
-#include "compiler/schedules/attention_device.h"
+#include "compiler/schedules/attention_strips.h"
 #include "compiler/schedules/divide.h"
-#include "compiler/schedules/schedule.h"
 
 /// Attention and its gradients on a GPU in exact f32: the schedules of attention_device.cpp and
 /// attention_backward_device.cpp with sums of single threads in place of matrix units. A block's
@@ -30,14 +29,10 @@ constexpr std::int64_t padding = 4;  ///< of rows: eight neighbours are in diffe
 /// A thread's part of a matrix: rows thread_row + 16 i by columns.
 using ThreadSums = std::vector<std::vector<Accumulator*>>;
 
-class ExactAttention {
+class ExactAttention : AttentionStrips {
  public:
   ExactAttention(GroupEmitter& emitter, const DeviceOptions& options)
-      : emitter_(emitter),
-        a_(emitter.arena()),
-        b_(emitter.builder()),
-        x_(*emitter.group().anchor),
-        device_(emitter, x_),
+      : AttentionStrips(emitter),
         width_(AttentionDevice::padded(x_.d)),
         result_width_(AttentionDevice::padded(x_.e)) {
     // Four tiles and the scores.
@@ -73,7 +68,6 @@ class ExactAttention {
   }
 
  private:
-  Ex real(double value) { return a_.constant(Scalar::f32, value); }
   Ex at(std::int64_t value) { return a_.integer(value); }
   double factor() const { return x_.scale * std::numbers::log2e; }
 
@@ -82,16 +76,9 @@ class ExactAttention {
   }
 
   void phase(std::int64_t rows, bool backwards, const std::function<void()>& body) {
-    const std::int64_t strips = divide_up(rows, tile_);
-    b_.phase(x_.batches * strips, threads, [&](Ex block, Ex thread) {
-      const std::vector<Ex> place = a_.delinearize(block, {strips, x_.batches});
-      batch_ = b_.let(place[1]);
-      // Causal: strips that see most keys first.
-      const Ex strip = backwards ? a_.sub(at(strips - 1), place[0]) : place[0];
-      first_ = b_.let(a_.mul(strip, at(tile_)));
-      thread_ = thread;
-      row_ = b_.let(a_.floor_div(thread, side));
-      column_ = b_.let(a_.floor_mod(thread, side));
+    AttentionStrips::phase(rows, tile_, threads, backwards, [&] {
+      row_ = b_.let(a_.floor_div(thread_, side));
+      column_ = b_.let(a_.floor_mod(thread_, side));
       body();
     });
   }
@@ -211,26 +198,8 @@ class ExactAttention {
     b_.barrier();
   }
 
-  /// Whether a query sees a key; null where all do.
-  Ex visible(Ex query, Ex key) {
-    Ex result = nullptr;
-    const auto also = [&](Ex condition) {
-      result = result == nullptr ? condition : a_.logical_and(result, condition);
-    };
-    if (x_.causal) also(a_.less_equal(key, a_.add(query, at(x_.offset()))));
-    if (x_.n % tile_ != 0) also(a_.less(query, at(x_.n)));
-    if (x_.m % tile_ != 0) also(a_.less(key, at(x_.m)));
-    return result;
-  }
-
-  /// Tiles of keys that the block's queries see.
-  Ex key_tiles() {
-    const std::int64_t most = divide_up(x_.m, tile_);
-    if (!x_.causal) return at(most);
-    const Ex last = a_.add(first_, at(tile_ + x_.offset() + tile_ - 1));
-    return b_.let_within(a_.binary(loop::Binary::minimum, at(most), a_.floor_div(last, tile_)), 1,
-                         most);
-  }
+  bool ragged_queries() const { return x_.n % tile_ != 0; }
+  bool ragged_keys() const { return x_.m % tile_ != 0; }
 
   // ---- forward ----------------------------------------------------------------------------------
 
@@ -242,8 +211,7 @@ class ExactAttention {
                                   real(-std::numeric_limits<double>::infinity())));
       totals.push_back(b_.declare(Scalar::f32, Combine::add, real(0)));
     }
-    const std::int64_t most = divide_up(x_.m, tile_);
-    const Ex count = key_tiles();
+    const Ex count = key_tiles(tile_, tile_);
     fetch(queries, first_);
     fetch(keys, at(0));
     commit();
@@ -260,13 +228,7 @@ class ExactAttention {
         const Ex query = a_.add(first_, own_row(i));
         for (std::size_t j = 0; j < scores[i].size(); ++j) {
           Ex value = a_.mul(b_.read(scores[i][j]), real(factor()));
-          Ex seen = nullptr;
-          const Ex key = a_.add(first_key, own_column(j));
-          if (x_.causal) seen = a_.less_equal(key, a_.add(query, at(x_.offset())));
-          if (x_.m % tile_ != 0) {
-            const Ex there = a_.less(key, at(x_.m));
-            seen = seen == nullptr ? there : a_.logical_and(seen, there);
-          }
+          const Ex seen = visible(query, a_.add(first_key, own_column(j)), false, ragged_keys());
           if (seen != nullptr) {
             value = a_.select(seen, value, real(-std::numeric_limits<double>::infinity()));
           }
@@ -291,8 +253,9 @@ class ExactAttention {
       // The values and everybody's probabilities are there; nobody reads these keys any more.
       arrive();
       const Ex next = a_.add(number, at(1));
-      b_.condition(a_.less(next, count),
-                   [&] { fetch(keys, a_.mul(b_.let_within(next, 0, most - 1), at(tile_))); });
+      b_.condition(a_.less(next, count), [&] {
+        fetch(keys, a_.mul(b_.let_within(next, 0, count->maximum - 1), at(tile_)));
+      });
       commit();
       add_scores_by_rows(results, values);
     });
@@ -316,18 +279,6 @@ class ExactAttention {
 
   // ---- backward ---------------------------------------------------------------------------------
 
-  struct Statistics {
-    Ex normaliser;  ///< log2 of the softmax's denominator
-    Ex delta;
-  };
-
-  Statistics statistics(Ex query) {
-    const Ex own =
-        b_.let_within(a_.binary(loop::Binary::minimum, query, at(x_.n - 1)), 0, x_.n - 1);
-    return {b_.let(a_.mul(device_.of_query(3, batch_, own), real(std::numbers::log2e))),
-            device_.of_query(4, batch_, own)};
-  }
-
   Ex probability(Ex score, const Statistics& of, Ex seen) {
     const Ex exponent = a_.fma(score, real(factor()), a_.neg(of.normaliser));
     Ex value = loop::exp2(a_, exponent);
@@ -343,7 +294,7 @@ class ExactAttention {
     }
     fetch(queries, first_);
     fetch(gradient, first_);
-    b_.loop(key_tiles(), [&](Ex number) {
+    b_.loop(key_tiles(tile_, tile_), [&](Ex number) {
       const Ex first_key =
           b_.let(a_.mul(b_.let_within(number, 0, divide_up(x_.m, tile_) - 1), at(tile_)));
       fetch(keys, first_key);
@@ -355,7 +306,8 @@ class ExactAttention {
       for (std::size_t i = 0; i < scores.size(); ++i) {
         const Ex query = a_.add(first_, own_row(i));
         for (std::size_t j = 0; j < scores[i].size(); ++j) {
-          const Ex seen = visible(query, a_.add(first_key, own_column(j)));
+          const Ex seen =
+              visible(query, a_.add(first_key, own_column(j)), ragged_queries(), ragged_keys());
           const Ex p = probability(b_.read(scores[i][j]), of[i], seen);
           store_scores(i, j, a_.mul(p, a_.sub(b_.read(centred[i][j]), of[i].delta)));
         }
@@ -375,12 +327,7 @@ class ExactAttention {
     if (keys_wanted) key_sums = zero(own_columns(width_));
     if (values_wanted) value_sums = zero(own_columns(result_width_));
     const std::int64_t most = divide_up(x_.n, tile_);
-    Ex begin = at(0);
-    if (x_.causal) {
-      // The first query that sees the block's first key.
-      const Ex query = a_.binary(loop::Binary::maximum, at(0), a_.sub(first_, at(x_.offset())));
-      begin = b_.let_within(a_.floor_div(query, tile_), 0, divide_up(x_.m, tile_));
-    }
+    const Ex begin = first_query_tile(tile_);
     fetch(keys, first_);
     fetch(values, first_);
     commit();
@@ -400,7 +347,8 @@ class ExactAttention {
       for (std::size_t r = 0; r < scores.size(); ++r) {
         const Ex key = a_.add(first_, own_row(r));
         for (std::size_t j = 0; j < scores[r].size(); ++j) {
-          const Ex seen = visible(a_.add(first_query, own_column(j)), key);
+          const Ex seen =
+              visible(a_.add(first_query, own_column(j)), key, ragged_queries(), ragged_keys());
           probabilities[r].push_back(probability(b_.read(scores[r][j]), of[j], seen));
           store_scores(r, j, probabilities[r][j]);
         }
@@ -450,16 +398,10 @@ class ExactAttention {
     }
   }
 
-  GroupEmitter& emitter_;
-  loop::Arena& a_;
-  loop::Builder& b_;
-  AttentionExtents x_;
-  AttentionDevice device_;
   std::int64_t width_, result_width_;  ///< of a row of keys and of values, padded
   std::int64_t tile_ = 64;             ///< rows
   std::int64_t own_ = 4;               ///< of a thread
   const loop::Buffer* scores_ = nullptr;
-  Ex batch_ = nullptr, first_ = nullptr, thread_ = nullptr;
   Ex row_ = nullptr, column_ = nullptr;  ///< of the thread
 };
 

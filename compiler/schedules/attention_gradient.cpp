@@ -2,23 +2,47 @@
 
 #include <numbers>
 
-#include "compiler/schedules/divide.h"
-
 namespace weft::compiler {
 
 using loop::Ex;
 
-AttentionGradient::AttentionGradient(GroupEmitter& emitter)
-    : a_(emitter.arena()),
-      b_(emitter.builder()),
-      x_(*emitter.group().anchor),
-      device_(emitter, x_) {}
+void AttentionGradient::run(const std::function<void(Tiles& tiles)>& of_queries,
+                            const std::function<void(Tiles& tiles)>& of_keys) {
+  const Layout& layout = layout_;
+  const AttentionMatrix queries = device_.matrix(0), keys = device_.matrix(1);
+  const AttentionMatrix values = device_.matrix(2), gradient = device_.matrix(5);
+  const auto own = [&](const char* name, const AttentionMatrix& matrix) {
+    return device_.loader(name, matrix, layout.strip, 1, layout.threads, layout.exchanged);
+  };
+  const auto passing = [&](const char* name, const AttentionMatrix& matrix) {
+    return device_.loader(name, matrix, layout.tile, layout.turns.stages, layout.threads,
+                          layout.exchanged);
+  };
+  // Causal: last queries see most keys, first keys are seen by most queries.
+  if (device_.wanted(0)) {
+    Tiles tiles{own("queries", queries), own("gradient", gradient), passing("keys", keys),
+                passing("values", values)};
+    phase(x_.n, layout.strip, layout.threads, x_.causal, [&] { of_queries(tiles); });
+  }
+  if (device_.wanted(1) || device_.wanted(2)) {
+    Tiles tiles{own("own_keys", keys), own("own_values", values),
+                passing("passing_queries", queries), passing("passing_gradient", gradient)};
+    phase(x_.m, layout.strip, layout.threads, x_.m == x_.n && x_.causal, [&] { of_keys(tiles); });
+  }
+}
 
-AttentionGradient::Statistics AttentionGradient::statistics(Ex query) {
-  const Ex own =
-      b_.let_within(a_.binary(loop::Binary::minimum, query, a_.integer(x_.n - 1)), 0, x_.n - 1);
-  return {b_.let(a_.mul(device_.of_query(3, batch_, own), real(std::numbers::log2e))),
-          device_.of_query(4, batch_, own)};
+void AttentionGradient::pass(Tiles& tiles, std::int64_t rows, Ex begin, Ex end,
+                             const std::function<void(Ex first, Ex number, Ex stage)>& body) {
+  TilePipeline pipeline =
+      passing(tiles.passing, tiles.passing_second, rows, layout_.tile, layout_.turns);
+  pipeline.keep(tiles.own, batch_, first_);
+  pipeline.keep(tiles.own_second, batch_, first_);
+  pipeline.run(begin, end, [&](Ex number) {
+    const Ex stage = pipeline.stage(number);
+    body(b_.let(a_.mul(number, a_.integer(layout_.tile))), number, stage);
+  });
+  // Nothing may be under way when the block ends.
+  pipeline.drain();
 }
 
 std::array<Ex, 2> AttentionGradient::pair(Ex score, Ex centred, const Statistics& of, Ex visible) {
@@ -27,44 +51,13 @@ std::array<Ex, 2> AttentionGradient::pair(Ex score, Ex centred, const Statistics
   return {probability, b_.let(a_.mul(probability, a_.sub(centred, of.delta)))};
 }
 
-Ex AttentionGradient::visible(Ex query, Ex key, bool ragged_queries, bool ragged_keys) {
-  Ex result = nullptr;
-  const auto also = [&](Ex condition) {
-    result = result == nullptr ? condition : a_.logical_and(result, condition);
-  };
-  if (x_.causal) also(a_.less_equal(key, a_.add(query, a_.integer(x_.offset()))));
-  if (ragged_queries) also(a_.less(query, a_.integer(x_.n)));
-  if (ragged_keys) also(a_.less(key, a_.integer(x_.m)));
-  return result;
-}
-
-Ex AttentionGradient::key_tiles(std::int64_t strip, std::int64_t tile) {
-  const std::int64_t most = divide_up(x_.m, tile);
-  const Ex all = a_.integer(most);
-  if (!x_.causal) return all;
-  const Ex last = a_.add(first_, a_.integer(strip + x_.offset() + tile - 1));
-  return b_.let_within(a_.binary(loop::Binary::minimum, all, a_.floor_div(last, tile)), 1, most);
-}
-
-Ex AttentionGradient::first_query_tile(std::int64_t tile) {
-  if (!x_.causal) return a_.integer(0);
-  const Ex query =
-      a_.binary(loop::Binary::maximum, a_.integer(0), a_.sub(first_, a_.integer(x_.offset())));
-  return b_.let_within(a_.floor_div(query, tile), 0, divide_up(x_.m, tile));
-}
-
 void AttentionGradient::store(AttentionProducts& products, const WarpSums& sums, Ex first_row,
                               std::uint32_t result, std::int64_t rows, std::int64_t columns,
                               double factor) {
-  RowStore row_store(b_, rows, columns, device_.store_width(result));
-  products.store(
-      sums, first_row, row_store,
-      [&](Ex value, std::size_t, std::size_t) {
-        return factor == 1 ? value : a_.mul(value, real(factor));
-      },
-      [&](Ex row, Ex column, const std::vector<Ex>& value) {
-        device_.store_result(result, batch_, row, column, value[0]);
-      });
+  AttentionStrips::store(products, sums, first_row, result, rows, columns,
+                         [&](Ex value, std::size_t, std::size_t) {
+                           return factor == 1 ? value : a_.mul(value, real(factor));
+                         });
 }
 
 }  // namespace weft::compiler

@@ -36,10 +36,10 @@ enum class TileOrder : std::uint8_t {
 
 struct TileShape {
   DType storage;  ///< of the elements in shared memory
-  std::int64_t free;
-  std::int64_t depth;
-  std::int64_t stages = 1;  ///< tiles that are there at once
-  std::int64_t threads;     ///< that fill one, all of a block
+  std::int64_t free = 0;
+  std::int64_t depth = 0;
+  std::int64_t stages = 1;   ///< tiles that are there at once
+  std::int64_t threads = 0;  ///< that fill one, all of a block
   TileOrder order = TileOrder::as_stored;
   std::int64_t padding_bytes = 16;  ///< between rows, so that neighbours are in different banks
   /// In place of padding: blocks of rows of 128 bytes (16-bit elements, 64 to a row), in which the

@@ -203,6 +203,62 @@ TileGrid::Place TileGrid::place(loop::Builder& b, Ex block) const {
   return {b.let(at[0]), b.let(at[1]), b.let(row), b.let(at[3])};
 }
 
+// ---- operands -----------------------------------------------------------------------------------
+
+ProductSteps::ProductSteps(const DeviceProduct& product, std::int64_t tile_depth,
+                           std::int64_t parts)
+    : depth(tile_depth),
+      total(divide_up(product.p.depth(), tile_depth)),
+      of_each(divide_up(total, parts)) {}
+
+ProductSteps::Range ProductSteps::of_part(loop::Builder& b, Ex part) const {
+  loop::Arena& a = b.arena();
+  const Ex all = a.integer(of_each);
+  const Ex first = b.let(a.mul(part, all));
+  if (even()) return {first, all};
+  const Ex left = a.sub(a.integer(total), first);
+  return {first, b.let_within(a.binary(loop::Binary::minimum, all, left), 1, of_each)};
+}
+
+Ex ProductSteps::element(loop::Builder& b, const Range& range, Ex number) const {
+  loop::Arena& a = b.arena();
+  return a.mul(b.let_within(a.add(range.first, number), 0, total - 1), a.integer(depth));
+}
+
+OperandTiles::OperandTiles(GroupEmitter& emitter, const DeviceProduct& product, std::int64_t rows,
+                           std::int64_t columns,
+                           const std::function<TileShape(const TiledOperand&)>& shape)
+    : b_(emitter.builder()), row_extent_(rows), column_extent_(columns) {
+  const auto bring = [&](std::vector<TileLoader>& loaders,
+                         const std::vector<TiledOperand>& operands, std::int64_t free) {
+    for (const TiledOperand& operand : operands) {
+      TileShape own = shape(operand);
+      own.free = free;
+      loaders.emplace_back(emitter, operand, own);
+    }
+  };
+  bring(rows_, product.rows, rows);
+  bring(columns_, product.columns, columns);
+}
+
+void OperandTiles::for_steps(const ProductSteps& steps, const TilePipeline::Depth& turns,
+                             const TileGrid::Place& place, Ex thread,
+                             const std::function<void(Ex stage)>& body) {
+  loop::Arena& a = b_.arena();
+  const ProductSteps::Range range = steps.of_part(b_, place.part);
+  const Ex row = b_.let(a.mul(place.row, a.integer(row_extent_)));
+  const Ex column = b_.let(a.mul(place.column, a.integer(column_extent_)));
+  std::vector<TileLoader*> operands;
+  for (TileLoader& loader : rows_) operands.push_back(&loader);
+  for (TileLoader& loader : columns_) operands.push_back(&loader);
+  TilePipeline pipeline(b_, operands, turns, thread, [&](Ex number, Ex stage) {
+    const Ex depth = steps.element(b_, range, number);
+    for (TileLoader& loader : rows_) loader.start(stage, place.batch, row, depth, thread);
+    for (TileLoader& loader : columns_) loader.start(stage, place.batch, column, depth, thread);
+  });
+  pipeline.run(a.integer(0), range.count, [&](Ex number) { body(pipeline.stage(number)); });
+}
+
 void schedule_dot_device(GroupEmitter& emitter, const DeviceOptions& options) {
   const DeviceProduct product(emitter, options);
   const DType type = product.p.node->results[0].dtype;

@@ -7,6 +7,7 @@
 #include "compiler/schedules/device_tile.h"
 #include "compiler/schedules/dot_product.h"
 #include "compiler/schedules/schedule.h"
+#include "compiler/schedules/tile_pipeline.h"
 
 /// What the schedules of matrix products on a GPU share.
 namespace weft::compiler {
@@ -74,6 +75,47 @@ struct TileGrid {
 
   Shape grid;
   std::int64_t together;  ///< row tiles
+};
+
+/// The contracted axis in steps of a tile's depth, and its parts in these.
+struct ProductSteps {
+  /// A part's: all have as many, but for the last.
+  struct Range {
+    loop::Ex first, count;
+  };
+
+  ProductSteps(const DeviceProduct& product, std::int64_t depth, std::int64_t parts);
+  Range of_part(loop::Builder& b, loop::Ex part) const;
+  /// The first element of a part's `number`th step.
+  loop::Ex element(loop::Builder& b, const Range& range, loop::Ex number) const;
+  bool even() const { return total % of_each == 0; }
+
+  std::int64_t depth;
+  std::int64_t total, of_each;
+};
+
+/// Tiles of a block's operands that its threads bring.
+class OperandTiles {
+ public:
+  using Ex = loop::Ex;
+
+  /// `shape`: how an operand's tiles lie and who fills them; their extents are put in.
+  OperandTiles(GroupEmitter& emitter, const DeviceProduct& product, std::int64_t rows,
+               std::int64_t columns, const std::function<TileShape(const TiledOperand&)>& shape);
+
+  /// `body(stage)` for each step of a place's part; `turns` as for a TilePipeline.
+  void for_steps(const ProductSteps& steps, const TilePipeline::Depth& turns,
+                 const TileGrid::Place& place, Ex thread,
+                 const std::function<void(Ex stage)>& body);
+
+  /// One, or one for each product.
+  const std::vector<TileLoader>& rows() const { return rows_; }
+  const std::vector<TileLoader>& columns() const { return columns_; }
+
+ private:
+  loop::Builder& b_;
+  std::int64_t row_extent_, column_extent_;
+  std::vector<TileLoader> rows_, columns_;
 };
 
 // The schedules, one in each file of their names.

@@ -57,23 +57,15 @@ class MmaProduct {
         tiling_(choose()),
         grid_(tiling_.parts, p_.batches(), divide_up(p_.rows(), tiling_.rows),
               divide_up(p_.columns(), tiling_.columns)),
-        results_(emitter, product, tiling_.parts) {
-    const auto loader = [&](const TiledOperand& operand, std::int64_t free) {
-      return TileLoader(emitter, operand,
-                        {.storage = type,
-                         .free = free,
-                         .depth = tiling_.depth,
-                         .stages = tiling_.stages,
-                         .threads = tiling_.warps() * warp,
-                         .padding_bytes = padding(operand, emitter)});
-    };
-    for (const TiledOperand& operand : product.rows) {
-      rows_.push_back({loader(operand, tiling_.rows), {}, nullptr});
-    }
-    for (const TiledOperand& operand : product.columns) {
-      columns_.push_back({loader(operand, tiling_.columns), {}, nullptr});
-    }
-  }
+        results_(emitter, product, tiling_.parts),
+        operands_(emitter, product, tiling_.rows, tiling_.columns,
+                  [&](const TiledOperand& operand) {
+                    return TileShape{.storage = type,
+                                     .depth = tiling_.depth,
+                                     .stages = tiling_.stages,
+                                     .threads = tiling_.warps() * warp,
+                                     .padding_bytes = padding(operand, emitter)};
+                  }) {}
 
   void run() {
     b_.phase(grid_.blocks(), tiling_.warps() * warp, [&](Ex block, Ex thread) {
@@ -89,11 +81,10 @@ class MmaProduct {
   }
 
  private:
-  /// An operand's tiles, and where this warp reads them.
+  /// Where this warp reads an operand's tiles.
   struct Operand {
-    TileLoader loader;
     FragmentSource source;
-    Ex warp;  ///< the warp's first element in a tile
+    Ex first;  ///< the warp's first element in a tile
   };
 
   bool all_copied(GroupEmitter& emitter) const {
@@ -219,97 +210,38 @@ class MmaProduct {
       const Ex zero = a_.integer(0);
       sums_here_ = b_.let(a_.logical_and(a_.equal(place.row, zero), a_.equal(warp_row_, zero)));
     }
-    for (Operand& operand : rows_) {
-      const TileLoader& loader = operand.loader;
-      operand.source = unit_->row_source(loader.buffer(), loader.pitch(), loader.depth_inner());
-      operand.warp =
-          b_.let(loader.within(a_.mul(warp_row_, a_.integer(tiling_.warp_rows())), a_.integer(0)));
+    const auto own = [&](const TileLoader& loader, const FragmentSource& source, Ex number,
+                         std::int64_t extent) {
+      const Ex first = a_.mul(number, a_.integer(extent));
+      return Operand{source, b_.let(loader.within(first, a_.integer(0)))};
+    };
+    for (const TileLoader& loader : operands_.rows()) {
+      rows_.push_back(own(loader,
+                          unit_->row_source(loader.buffer(), loader.pitch(), loader.depth_inner()),
+                          warp_row_, tiling_.warp_rows()));
     }
-    for (Operand& operand : columns_) {
-      const TileLoader& loader = operand.loader;
-      operand.source = unit_->column_source(loader.buffer(), loader.pitch(), loader.depth_inner());
-      operand.warp = b_.let(
-          loader.within(a_.mul(warp_column_, a_.integer(tiling_.warp_columns())), a_.integer(0)));
+    for (const TileLoader& loader : operands_.columns()) {
+      columns_.push_back(
+          own(loader, unit_->column_source(loader.buffer(), loader.pitch(), loader.depth_inner()),
+              warp_column_, tiling_.warp_columns()));
     }
-    multiply(place);
+    operands_.for_steps({product_, tiling_.depth, tiling_.parts},
+                        {tiling_.stages, tiling_.stages - 1}, place, thread_,
+                        [&](Ex number) { stage(number); });
     store(place);
-    sums_.clear();
-    column_sums_.clear();
-  }
-
-  void multiply(const TileGrid::Place& place) {
-    const std::int64_t total = divide_up(p_.depth(), tiling_.depth);
-    const std::int64_t per_part = divide_up(total, tiling_.parts);
-    const std::int64_t stages = tiling_.stages;
-    const Ex first = b_.let(a_.mul(place.part, a_.integer(per_part)));
-    const Ex count = total % per_part == 0
-                         ? a_.integer(per_part)
-                         : b_.let_within(a_.binary(loop::Binary::minimum, a_.integer(per_part),
-                                                   a_.sub(a_.integer(total), first)),
-                                         1, per_part);
-    const Ex row = b_.let(a_.mul(place.row, a_.integer(tiling_.rows)));
-    const Ex column = b_.let(a_.mul(place.column, a_.integer(tiling_.columns)));
-    const auto each = [&](const auto& body) {
-      for (Operand& operand : rows_) body(operand.loader, row);
-      for (Operand& operand : columns_) body(operand.loader, column);
-    };
-    const auto start = [&](Ex number) {
-      const Ex stage = b_.let(a_.floor_mod(number, stages));
-      const Ex depth =
-          a_.mul(b_.let_within(a_.add(first, number), 0, total - 1), a_.integer(tiling_.depth));
-      each([&](TileLoader& loader, Ex free) {
-        loader.start(stage, place.batch, free, depth, thread_);
-      });
-    };
-    const auto finish = [&](Ex number) {
-      const Ex stage = b_.let(a_.floor_mod(number, stages));
-      each([&](TileLoader& loader, Ex) { loader.finish(stage, thread_); });
-    };
-    const bool any_copies = std::any_of(rows_.begin(), rows_.end(),
-                                        [](const Operand& o) { return o.loader.copies(); }) ||
-                            std::any_of(columns_.begin(), columns_.end(),
-                                        [](const Operand& o) { return o.loader.copies(); });
-    const auto commit = [&] {
-      if (any_copies) b_.call(loop::intrinsic("copy_commit"), {});
-    };
-    const auto if_there = [&](Ex number, const std::function<void()>& body) {
-      const Ex condition = a_.less(number, count);
-      if (condition->kind == loop::ExprKind::constant) {
-        if (condition->integer != 0) body();
-      } else {
-        b_.condition(condition, body);
-      }
-    };
-    for (std::int64_t stage = 0; stage + 1 < stages; ++stage) {
-      const Ex number = a_.integer(stage);
-      if_there(number, [&] {
-        start(number);
-        finish(number);
-      });
-      commit();
-    }
-    b_.loop(count, [&](Ex number) {
-      if (any_copies) {
-        b_.call(loop::intrinsic("copy_wait"), {a_.integer(Scalar::i32, stages - 2)});
-      }
-      // Everybody's part of this stage is there, and nobody reads the one that is filled next.
-      b_.barrier();
-      const Ex next = a_.add(number, a_.integer(stages - 1));
-      if_there(next, [&] { start(next); });
-      commit();
-      stage(b_.let(a_.floor_mod(number, stages)));
-      if (!copies_) if_there(next, [&] { finish(next); });
-    });
   }
 
   void stage(Ex number) {
-    std::vector<Ex> row_firsts, column_firsts;
-    for (const Operand& operand : rows_) {
-      row_firsts.push_back(b_.let(a_.add(operand.loader.stage(number), operand.warp)));
-    }
-    for (const Operand& operand : columns_) {
-      column_firsts.push_back(b_.let(a_.add(operand.loader.stage(number), operand.warp)));
-    }
+    const auto firsts = [&](const std::vector<Operand>& operands,
+                            const std::vector<TileLoader>& loaders) {
+      std::vector<Ex> found;
+      for (std::size_t i = 0; i < operands.size(); ++i) {
+        found.push_back(b_.let(a_.add(loaders[i].stage(number), operands[i].first)));
+      }
+      return found;
+    };
+    const std::vector<Ex> row_firsts = firsts(rows_, operands_.rows());
+    const std::vector<Ex> column_firsts = firsts(columns_, operands_.columns());
     b_.loop(tiling_.depth / unit_->depth(), Role::unrolled, 1, [&](Ex step) {
       const Ex depth = a_.mul(step, a_.integer(unit_->depth()));
       std::vector<MatrixUnit::Rows> rows;
@@ -397,6 +329,7 @@ class MmaProduct {
   Tiling tiling_;
   TileGrid grid_;
   ProductParts results_;
+  OperandTiles operands_;
   std::vector<Operand> rows_, columns_;
   std::optional<MatrixUnit> unit_;
   Ex thread_ = nullptr;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/dot_device.h"
@@ -51,21 +52,14 @@ class SimtProduct {
               divide_up(p_.columns(), side * tiling_.columns)),
         results_(emitter, product, tiling_.parts) {
     if (p_.depth() == 0) return;
-    const auto loader = [&](const TiledOperand& operand, std::int64_t free) {
-      return TileLoader(emitter, operand,
-                        {.storage = scalar_ == Scalar::f64 ? DType::f64 : DType::f32,
-                         .free = free,
-                         .depth = tile_depth,
-                         .stages = tiling_.stages,
-                         .threads = threads,
-                         .order = TileOrder::free_inner});
-    };
-    for (const TiledOperand& operand : product.rows) {
-      rows_.push_back(loader(operand, side * tiling_.rows));
-    }
-    for (const TiledOperand& operand : product.columns) {
-      columns_.push_back(loader(operand, side * tiling_.columns));
-    }
+    operands_.emplace(
+        emitter, product, side * tiling_.rows, side * tiling_.columns, [&](const TiledOperand&) {
+          return TileShape{.storage = scalar_ == Scalar::f64 ? DType::f64 : DType::f32,
+                           .depth = tile_depth,
+                           .stages = tiling_.stages,
+                           .threads = threads,
+                           .order = TileOrder::free_inner};
+        });
   }
 
   void run() {
@@ -156,65 +150,12 @@ class SimtProduct {
       sums_here_ = b_.let(a_.logical_and(a_.equal(place.row, a_.integer(0)),
                                          a_.less(thread_, a_.integer(side * tiling_.columns))));
     }
-    if (p_.depth() > 0) multiply(place);
-    store(place);
-  }
-
-  void multiply(const TileGrid::Place& place) {
-    const std::int64_t total = divide_up(p_.depth(), tile_depth);
-    const std::int64_t per_part = divide_up(total, tiling_.parts);
-    const std::int64_t stages = tiling_.stages;
-    const Ex first = b_.let(a_.mul(place.part, a_.integer(per_part)));
-    const Ex count = total % per_part == 0
-                         ? a_.integer(per_part)
-                         : b_.let_within(a_.binary(loop::Binary::minimum, a_.integer(per_part),
-                                                   a_.sub(a_.integer(total), first)),
-                                         1, per_part);
-    const Ex row = b_.let(a_.mul(place.row, a_.integer(side * tiling_.rows)));
-    const Ex column = b_.let(a_.mul(place.column, a_.integer(side * tiling_.columns)));
-    const auto start = [&](Ex number) {
-      const Ex stage = b_.let(a_.floor_mod(number, stages));
-      const Ex depth =
-          a_.mul(b_.let_within(a_.add(first, number), 0, total - 1), a_.integer(tile_depth));
-      for (TileLoader& loader : rows_) loader.start(stage, place.batch, row, depth, thread_);
-      for (TileLoader& loader : columns_) loader.start(stage, place.batch, column, depth, thread_);
-    };
-    const auto finish = [&](Ex number) {
-      const Ex stage = b_.let(a_.floor_mod(number, stages));
-      for (TileLoader& loader : rows_) loader.finish(stage, thread_);
-      for (TileLoader& loader : columns_) loader.finish(stage, thread_);
-    };
-    const auto copied = [](const TileLoader& loader) { return loader.copies(); };
-    const bool any = std::any_of(rows_.begin(), rows_.end(), copied) ||
-                     std::any_of(columns_.begin(), columns_.end(), copied);
-    const bool all = std::all_of(rows_.begin(), rows_.end(), copied) &&
-                     std::all_of(columns_.begin(), columns_.end(), copied);
-    const auto if_there = [&](Ex number, const std::function<void()>& body) {
-      const Ex condition = a_.less(number, count);
-      if (condition->kind != loop::ExprKind::constant) {
-        b_.condition(condition, body);
-      } else if (condition->integer != 0) {
-        body();
-      }
-    };
-    for (std::int64_t stage = 0; stage + 1 < stages; ++stage) {
-      const Ex number = a_.integer(stage);
-      if_there(number, [&] {
-        start(number);
-        finish(number);
-      });
-      if (any) b_.call(loop::intrinsic("copy_commit"), {});
+    if (operands_) {
+      operands_->for_steps({product_, tile_depth, tiling_.parts},
+                           {tiling_.stages, tiling_.stages - 1}, place, thread_,
+                           [&](Ex number) { stage(number); });
     }
-    b_.loop(count, [&](Ex number) {
-      if (any) b_.call(loop::intrinsic("copy_wait"), {a_.integer(Scalar::i32, stages - 2)});
-      // Everybody's part of this stage is there, and nobody reads the one that is filled next.
-      b_.barrier();
-      const Ex next = a_.add(number, a_.integer(stages - 1));
-      if_there(next, [&] { start(next); });
-      if (any) b_.call(loop::intrinsic("copy_commit"), {});
-      stage(b_.let(a_.floor_mod(number, stages)));
-      if (!all) if_there(next, [&] { finish(next); });
-    });
+    store(place);
   }
 
   /// A thread's rows or columns of a step.
@@ -234,10 +175,10 @@ class SimtProduct {
     const std::int64_t together = product_.products() > 1 ? tile_depth / 2 : tile_depth;
     const auto step_of = [&](Ex step) {
       std::vector<std::vector<Ex>> rows, columns;
-      for (const TileLoader& loader : rows_) {
+      for (const TileLoader& loader : operands_->rows()) {
         rows.push_back(own_values(loader, number, step, thread_row_, tiling_.rows));
       }
-      for (const TileLoader& loader : columns_) {
+      for (const TileLoader& loader : operands_->columns()) {
         columns.push_back(own_values(loader, number, step, thread_column_, tiling_.columns));
       }
       for (std::int64_t q = 0; q < product_.products(); ++q) {
@@ -261,7 +202,7 @@ class SimtProduct {
       });
     }
     if (column_sum_ == nullptr) return;
-    const TileLoader& loader = columns_[0];
+    const TileLoader& loader = operands_->columns()[0];
     b_.condition(sums_here_, [&] {
       const Ex own = b_.let_within(thread_, 0, side * tiling_.columns - 1);
       b_.loop(tile_depth, Role::unrolled, 1, [&](Ex step) {
@@ -304,7 +245,7 @@ class SimtProduct {
   Tiling tiling_;
   TileGrid grid_;
   ProductParts results_;
-  std::vector<TileLoader> rows_, columns_;
+  std::optional<OperandTiles> operands_;  ///< none where nothing is contracted
   Ex thread_ = nullptr;
   Ex thread_row_ = nullptr, thread_column_ = nullptr;
   Ex sums_here_ = nullptr;

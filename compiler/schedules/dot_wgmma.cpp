@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <functional>
-#include <string>
 
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/group_product.h"
@@ -12,8 +10,6 @@ namespace weft::compiler {
 namespace {
 
 using loop::Ex;
-using loop::ExprKind;
-using loop::Scalar;
 
 constexpr std::int64_t most_stages = 5;
 /// One that is read, one that the product before may still read, one that is filled.
@@ -31,39 +27,35 @@ class WgmmaProduct {
         grid_(tiling_.parts, p_.batches(), divide_up(p_.rows(), tiling_.rows),
               divide_up(p_.columns(), tiling_.columns)),
         results_(emitter, product, tiling_.parts),
-        sums_(emitter, product, type, tiling_) {
-    const auto loader = [&](const TiledOperand& operand, std::int64_t free) {
-      return TileLoader(emitter, operand,
-                        {.storage = type,
-                         .free = free,
-                         .depth = group_depth,
-                         .stages = tiling_.stages,
-                         .threads = tiling_.threads(),
-                         .exchanged = true});
-    };
-    for (const TiledOperand& operand : product.rows) {
-      rows_.push_back(loader(operand, tiling_.rows));
-    }
-    for (const TiledOperand& operand : product.columns) {
-      columns_.push_back(loader(operand, tiling_.columns));
-    }
-  }
+        sums_(emitter, product, type, tiling_),
+        operands_(emitter, product, tiling_.rows, tiling_.columns, [&](const TiledOperand&) {
+          return TileShape{.storage = type,
+                           .depth = group_depth,
+                           .stages = tiling_.stages,
+                           .threads = tiling_.threads(),
+                           .exchanged = true};
+        }) {}
 
   void run() {
     b_.phase(grid_.blocks(), tiling_.threads(), [&](Ex block, Ex thread) {
       const TileGrid::Place place = grid_.place(b_, block);
-      thread_ = thread;
       sums_.enter(thread);
       sums_.clear();
-      multiply(place);
+      // The product before the last has ended in all warps where a stage is filled again.
+      const TilePipeline::Depth turns{tiling_.stages, tiling_.stages - 2, true};
+      operands_.for_steps({product_, group_depth, tiling_.parts}, turns, place, thread,
+                          [&](Ex stage) {
+                            sums_.multiply(group_tiles(operands_.rows(), stage),
+                                           group_tiles(operands_.columns(), stage));
+                            sums_.wait(1);
+                          });
+      sums_.wait(0);
       sums_.store(results_, place);
     });
     results_.add_up();
   }
 
  private:
-  static bool copied(const TileLoader& loader) { return loader.copies(); }
-
   GroupTiling choose(GroupEmitter& emitter) const {
     std::int64_t held_rows = 0, held_columns = 0;  // operands that come through registers
     const auto held = [&](const TiledOperand& operand) {
@@ -83,79 +75,6 @@ class WgmmaProduct {
     });
   }
 
-  void multiply(const TileGrid::Place& place) {
-    const std::int64_t total = divide_up(p_.depth(), group_depth);
-    const std::int64_t per_part = divide_up(total, tiling_.parts);
-    const std::int64_t stages = tiling_.stages;
-    const std::int64_t ahead = stages - 2;
-    const Ex first = b_.let(a_.mul(place.part, a_.integer(per_part)));
-    const Ex count = total % per_part == 0
-                         ? a_.integer(per_part)
-                         : b_.let_within(a_.binary(loop::Binary::minimum, a_.integer(per_part),
-                                                   a_.sub(a_.integer(total), first)),
-                                         1, per_part);
-    const Ex row = b_.let(a_.mul(place.row, a_.integer(tiling_.rows)));
-    const Ex column = b_.let(a_.mul(place.column, a_.integer(tiling_.columns)));
-    const auto start = [&](Ex number) {
-      const Ex stage = b_.let(a_.floor_mod(number, stages));
-      const Ex depth =
-          a_.mul(b_.let_within(a_.add(first, number), 0, total - 1), a_.integer(group_depth));
-      for (TileLoader& loader : rows_) loader.start(stage, place.batch, row, depth, thread_);
-      for (TileLoader& loader : columns_) loader.start(stage, place.batch, column, depth, thread_);
-    };
-    const auto finish = [&](Ex number) {
-      const Ex stage = b_.let(a_.floor_mod(number, stages));
-      for (TileLoader& loader : rows_) loader.finish(stage, thread_);
-      for (TileLoader& loader : columns_) loader.finish(stage, thread_);
-    };
-    const bool any = std::any_of(rows_.begin(), rows_.end(), copied) ||
-                     std::any_of(columns_.begin(), columns_.end(), copied);
-    const bool all = std::all_of(rows_.begin(), rows_.end(), copied) &&
-                     std::all_of(columns_.begin(), columns_.end(), copied);
-    const auto commit = [&] {
-      if (any) b_.call(loop::intrinsic("copy_commit"), {});
-    };
-    const auto if_there = [&](Ex number, const std::function<void()>& body) {
-      const Ex condition = a_.less(number, count);
-      if (condition->kind != ExprKind::constant) {
-        b_.condition(condition, body);
-      } else if (condition->integer != 0) {
-        body();
-      }
-    };
-    for (std::int64_t stage = 0; stage < ahead; ++stage) {
-      const Ex number = a_.integer(stage);
-      if_there(number, [&] {
-        start(number);
-        finish(number);
-      });
-      commit();
-    }
-    b_.loop(count, [&](Ex number) {
-      if (any) b_.call(loop::intrinsic("copy_wait"), {a_.integer(Scalar::i32, ahead - 1)});
-      b_.call(loop::intrinsic("fence_async_shared"), {});
-      // Everybody's part of this stage is there. The product before the last has ended in all
-      // warps, so that its stage may be filled.
-      b_.barrier();
-      const Ex next = a_.add(number, a_.integer(ahead));
-      if_there(next, [&] { start(next); });
-      commit();
-      const Ex stage = b_.let(a_.floor_mod(number, stages));
-      sums_.multiply(tiles(rows_, stage), tiles(columns_, stage));
-      sums_.wait(1);
-      if (!all) if_there(next, [&] { finish(next); });
-    });
-    sums_.wait(0);
-  }
-
-  static std::vector<GroupTile> tiles(const std::vector<TileLoader>& loaders, Ex stage) {
-    std::vector<GroupTile> found;
-    for (const TileLoader& loader : loaders) {
-      found.push_back({loader.buffer(), loader.stage(stage), loader.depth_inner()});
-    }
-    return found;
-  }
-
   loop::Arena& a_;
   loop::Builder& b_;
   const DeviceProduct& product_;
@@ -165,8 +84,7 @@ class WgmmaProduct {
   TileGrid grid_;
   ProductParts results_;
   GroupSums sums_;
-  std::vector<TileLoader> rows_, columns_;
-  Ex thread_ = nullptr;
+  OperandTiles operands_;
 };
 
 }  // namespace

@@ -56,7 +56,8 @@ class CopiedProduct {
         grid_(tiling_.parts, product.p.batches(), divide_up(product.p.rows(), tiling_.rows),
               divide_up(product.p.columns(), tiling_.columns)),
         results_(emitter, product, tiling_.parts),
-        sums_(emitter, product, type, tiling_) {
+        sums_(emitter, product, type, tiling_),
+        steps_(product, group_depth, tiling_.parts) {
     for (std::size_t i = 0; i < rows.size(); ++i) {
       rows_.emplace_back(emitter, product.rows[i], rows[i], type, tiling_.rows, tiling_.stages);
     }
@@ -65,10 +66,8 @@ class CopiedProduct {
                             tiling_.stages);
     }
     barriers_ = b_.kernel().shared("barriers", DType::i64, 2 * tiling_.stages);
-    const std::int64_t total = divide_up(product.p.depth(), group_depth);
-    steps_ = divide_up(total, tiling_.parts);
     // Stages are counted through all tiles of a block: each must have as many.
-    blocks_ = total % steps_ == 0 ? std::min(grid_.blocks(), product.processors) : grid_.blocks();
+    blocks_ = steps_.even() ? std::min(grid_.blocks(), product.processors) : grid_.blocks();
   }
 
   void run() {
@@ -125,19 +124,13 @@ class CopiedProduct {
   }
 
   /// For each tile of the block: where it is, the steps that it has, the number of its first stage.
-  void for_tiles(Ex block, const std::function<void(const TileGrid::Place& place, Ex first_step,
-                                                    Ex steps, Ex first_stage)>& body) {
+  void for_tiles(
+      Ex block, const std::function<void(const TileGrid::Place& place,
+                                         const ProductSteps::Range& steps, Ex first_stage)>& body) {
     const std::int64_t tiles = grid_.blocks();
-    const std::int64_t total = divide_up(product_.p.depth(), group_depth);
     const auto one = [&](Ex tile, Ex first_stage) {
       const TileGrid::Place place = grid_.place(b_, tile);
-      const Ex first = b_.let(a_.mul(place.part, a_.integer(steps_)));
-      const Ex steps = total % steps_ == 0
-                           ? a_.integer(steps_)
-                           : b_.let_within(a_.binary(loop::Binary::minimum, a_.integer(steps_),
-                                                     a_.sub(a_.integer(total), first)),
-                                           1, steps_);
-      body(place, first, steps, first_stage);
+      body(place, steps_.of_part(b_, place.part), first_stage);
     };
     if (blocks_ == tiles) return one(block, a_.integer(0));
     const Ex count = b_.let_within(
@@ -145,7 +138,7 @@ class CopiedProduct {
         tiles / blocks_, divide_up(tiles, blocks_));
     b_.loop(count, [&](Ex turn) {
       const Ex tile = a_.add(a_.mul(turn, a_.integer(blocks_)), block);
-      one(b_.let_within(tile, 0, tiles - 1), b_.let(a_.mul(turn, a_.integer(steps_))));
+      one(b_.let_within(tile, 0, tiles - 1), b_.let(a_.mul(turn, a_.integer(steps_.of_each))));
     });
   }
 
@@ -154,27 +147,26 @@ class CopiedProduct {
     std::int64_t bytes = 0;
     for (const TileCopies& copies : rows_) bytes += copies.bytes();
     for (const TileCopies& copies : columns_) bytes += copies.bytes();
-    const std::int64_t total = divide_up(product_.p.depth(), group_depth);
-    for_tiles(block, [&](const TileGrid::Place& place, Ex first, Ex steps, Ex first_stage) {
-      const Ex row = b_.let(a_.mul(place.row, a_.integer(tiling_.rows)));
-      const Ex column = b_.let(a_.mul(place.column, a_.integer(tiling_.columns)));
-      b_.loop(steps, [&](Ex step) {
-        const Stage stage = stage_of(a_.add(first_stage, step));
-        // In the first turn this is of a phase before the first, which counts as complete.
-        b_.call(loop::intrinsic("mbarrier_wait"), {a_.sub(a_.integer(Scalar::i32, 1), stage.turn)},
-                {emptied(stage.number)});
-        b_.call(loop::intrinsic("mbarrier_arrive_expect"), {a_.integer(Scalar::i32, bytes)},
-                {filled(stage.number)});
-        const Ex depth =
-            a_.mul(b_.let_within(a_.add(first, step), 0, total - 1), a_.integer(group_depth));
-        for (TileCopies& copies : rows_) {
-          copies.start(stage.number, place.batch, row, depth, filled(stage.number));
-        }
-        for (TileCopies& copies : columns_) {
-          copies.start(stage.number, place.batch, column, depth, filled(stage.number));
-        }
-      });
-    });
+    for_tiles(
+        block, [&](const TileGrid::Place& place, const ProductSteps::Range& steps, Ex first_stage) {
+          const Ex row = b_.let(a_.mul(place.row, a_.integer(tiling_.rows)));
+          const Ex column = b_.let(a_.mul(place.column, a_.integer(tiling_.columns)));
+          b_.loop(steps.count, [&](Ex step) {
+            const Stage stage = stage_of(a_.add(first_stage, step));
+            // In the first turn this is of a phase before the first, which counts as complete.
+            b_.call(loop::intrinsic("mbarrier_wait"),
+                    {a_.sub(a_.integer(Scalar::i32, 1), stage.turn)}, {emptied(stage.number)});
+            b_.call(loop::intrinsic("mbarrier_arrive_expect"), {a_.integer(Scalar::i32, bytes)},
+                    {filled(stage.number)});
+            const Ex depth = steps_.element(b_, steps, step);
+            for (TileCopies& copies : rows_) {
+              copies.start(stage.number, place.batch, row, depth, filled(stage.number));
+            }
+            for (TileCopies& copies : columns_) {
+              copies.start(stage.number, place.batch, column, depth, filled(stage.number));
+            }
+          });
+        });
   }
 
   /// What a group does that multiplies.
@@ -186,32 +178,25 @@ class CopiedProduct {
       b_.condition(condition,
                    [&] { b_.call(loop::intrinsic("mbarrier_arrive"), {}, {emptied(stage)}); });
     };
-    for_tiles(block, [&](const TileGrid::Place& place, Ex, Ex steps, Ex first_stage) {
-      sums_.clear();
-      b_.loop(steps, [&](Ex step) {
-        const Ex number = a_.add(first_stage, step);
-        const Stage stage = stage_of(number);
-        b_.call(loop::intrinsic("mbarrier_wait"), {stage.turn}, {filled(stage.number)});
-        sums_.multiply(tiles(rows_, stage.number), tiles(columns_, stage.number));
-        sums_.wait(1);
-        // The product before has ended in this warp.
-        const Ex before = b_.let_within(
-            a_.binary(loop::Binary::maximum, a_.sub(number, a_.integer(1)), a_.integer(0)), 0,
-            std::max<std::int64_t>(number->maximum - 1, 0));
-        release(before, a_.logical_and(first_lane, a_.less(a_.integer(0), step)));
-      });
-      sums_.wait(0);
-      release(a_.add(first_stage, a_.sub(steps, a_.integer(1))), first_lane);
-      sums_.store(results_, place);
-    });
-  }
-
-  static std::vector<GroupTile> tiles(const std::vector<TileCopies>& operands, Ex stage) {
-    std::vector<GroupTile> found;
-    for (const TileCopies& copies : operands) {
-      found.push_back({copies.buffer(), copies.stage(stage), copies.depth_inner()});
-    }
-    return found;
+    for_tiles(
+        block, [&](const TileGrid::Place& place, const ProductSteps::Range& steps, Ex first_stage) {
+          sums_.clear();
+          b_.loop(steps.count, [&](Ex step) {
+            const Ex number = a_.add(first_stage, step);
+            const Stage stage = stage_of(number);
+            b_.call(loop::intrinsic("mbarrier_wait"), {stage.turn}, {filled(stage.number)});
+            sums_.multiply(group_tiles(rows_, stage.number), group_tiles(columns_, stage.number));
+            sums_.wait(1);
+            // The product before has ended in this warp.
+            const Ex before = b_.let_within(
+                a_.binary(loop::Binary::maximum, a_.sub(number, a_.integer(1)), a_.integer(0)), 0,
+                std::max<std::int64_t>(number->maximum - 1, 0));
+            release(before, a_.logical_and(first_lane, a_.less(a_.integer(0), step)));
+          });
+          sums_.wait(0);
+          release(a_.add(first_stage, a_.sub(steps.count, a_.integer(1))), first_lane);
+          sums_.store(results_, place);
+        });
   }
 
   loop::Arena& a_;
@@ -221,9 +206,9 @@ class CopiedProduct {
   TileGrid grid_;
   ProductParts results_;
   GroupSums sums_;
+  ProductSteps steps_;
   std::vector<TileCopies> rows_, columns_;
   const loop::Buffer* barriers_ = nullptr;
-  std::int64_t steps_ = 0;   ///< of a part
   std::int64_t blocks_ = 0;  ///< as many as there are multiprocessors, or tiles
 };
 

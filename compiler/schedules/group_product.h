@@ -49,6 +49,16 @@ struct GroupTile {
   bool depth_inner = true;
 };
 
+/// Of operands that a block has in stages.
+template <typename Tiles>
+std::vector<GroupTile> group_tiles(const std::vector<Tiles>& operands, loop::Ex stage) {
+  std::vector<GroupTile> found;
+  for (const Tiles& tiles : operands) {
+    found.push_back({tiles.buffer(), tiles.stage(stage), tiles.depth_inner()});
+  }
+  return found;
+}
+
 /// The sums of a block's groups, in their registers, and where these are in the result.
 class GroupSums {
  public:
