@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "compiler/schedules/divide.h"
-
 /// Matrix products on a GPU: what is common to those on matrix units and those in exact arithmetic.
 namespace weft::compiler {
 
@@ -119,6 +117,29 @@ void ProductParts::store(Ex part, Ex batch, Ex row, Ex column, const std::vector
   });
 }
 
+void ProductParts::store(MatrixUnit& unit, const TileGrid::Place& place, Ex row, Ex column,
+                         std::int64_t row_fragments, std::int64_t column_fragments,
+                         const std::function<MatrixUnit::Sums(
+                             std::int64_t product, std::int64_t row, std::int64_t column)>& sums) {
+  for (std::int64_t r = 0; r < row_fragments; ++r) {
+    for (std::int64_t c = 0; c < column_fragments; c += 2) {
+      for (std::size_t half = 0; half < 2; ++half) {
+        std::vector<Ex> values;
+        for (std::int64_t q = 0; q < product_.products(); ++q) {
+          const auto pair = [&](std::int64_t fragment) {
+            const MatrixUnit::Sums own = sums(q, r, fragment);
+            return std::array<Ex, 2>{b_.read(own[2 * half]), b_.read(own[2 * half + 1])};
+          };
+          const std::array<Ex, 4> four = unit.neighbours(pair(c), pair(c + 1));
+          values.insert(values.end(), four.begin(), four.end());
+        }
+        const Ex own_row = a_.add(row, a_.integer(16 * r + 8 * static_cast<std::int64_t>(half)));
+        store(place.part, place.batch, own_row, a_.add(column, a_.integer(8 * c)), values);
+      }
+    }
+  }
+}
+
 void ProductParts::store_results(Ex batch, Ex row, Ex column, const std::vector<Ex>& values) {
   std::vector<Element> elements;
   for (const Ex value : values) elements.push_back({value, nullptr});
@@ -189,11 +210,12 @@ void ProductParts::add_up() {
 
 // ---- blocks -------------------------------------------------------------------------------------
 
-TileGrid::TileGrid(std::int64_t parts, std::int64_t batches, std::int64_t row_tiles,
-                   std::int64_t column_tiles) {
+TileGrid::TileGrid(const DeviceProduct& product, const BlockTiling& tiling) {
+  const std::int64_t row_tiles = divide_up(product.p.rows(), tiling.rows);
+  const std::int64_t column_tiles = divide_up(product.p.columns(), tiling.columns);
   // The operands of as many row tiles stay in the second-level cache while columns pass.
   for (together = 8; row_tiles % together != 0;) together /= 2;
-  grid = {parts, batches, row_tiles / together, column_tiles, together};
+  grid = {tiling.parts, product.p.batches(), row_tiles / together, column_tiles, together};
 }
 
 TileGrid::Place TileGrid::place(loop::Builder& b, Ex block) const {
@@ -205,11 +227,10 @@ TileGrid::Place TileGrid::place(loop::Builder& b, Ex block) const {
 
 // ---- operands -----------------------------------------------------------------------------------
 
-ProductSteps::ProductSteps(const DeviceProduct& product, std::int64_t tile_depth,
-                           std::int64_t parts)
-    : depth(tile_depth),
-      total(divide_up(product.p.depth(), tile_depth)),
-      of_each(divide_up(total, parts)) {}
+ProductSteps::ProductSteps(const DeviceProduct& product, const BlockTiling& tiling)
+    : depth(tiling.depth),
+      total(divide_up(product.p.depth(), tiling.depth)),
+      of_each(divide_up(total, tiling.parts)) {}
 
 ProductSteps::Range ProductSteps::of_part(loop::Builder& b, Ex part) const {
   loop::Arena& a = b.arena();
@@ -225,34 +246,49 @@ Ex ProductSteps::element(loop::Builder& b, const Range& range, Ex number) const 
   return a.mul(b.let_within(a.add(range.first, number), 0, total - 1), a.integer(depth));
 }
 
-OperandTiles::OperandTiles(GroupEmitter& emitter, const DeviceProduct& product, std::int64_t rows,
-                           std::int64_t columns,
+double waves(const DeviceProduct& product, const BlockTiling& tiling) {
+  const std::int64_t blocks = TileGrid(product, tiling).blocks();
+  return static_cast<double>(divide_up(blocks, product.processors));
+}
+
+double part_cycles(const DeviceProduct& product, const BlockTiling& tiling) {
+  if (tiling.parts == 1) return 0;
+  const auto real = [](std::int64_t x) { return static_cast<double>(x); };
+  const Product& p = product.p;
+  const double results = real(product.products()) * real(p.batches() * p.rows() * p.columns());
+  const bool wide = register_of(p.node->results[0].dtype) == Scalar::f64;
+  return 4000 + real(2 * tiling.parts) * results * (wide ? 8 : 4) / 1500;
+}
+
+OperandTiles::OperandTiles(GroupEmitter& emitter, const DeviceProduct& product,
+                           const BlockTiling& tiling,
                            const std::function<TileShape(const TiledOperand&)>& shape)
-    : b_(emitter.builder()), row_extent_(rows), column_extent_(columns) {
+    : b_(emitter.builder()), tiling_(tiling), steps_(product, tiling) {
   const auto bring = [&](std::vector<TileLoader>& loaders,
                          const std::vector<TiledOperand>& operands, std::int64_t free) {
     for (const TiledOperand& operand : operands) {
       TileShape own = shape(operand);
       own.free = free;
+      own.depth = tiling.depth;
+      own.stages = tiling.stages;
       loaders.emplace_back(emitter, operand, own);
     }
   };
-  bring(rows_, product.rows, rows);
-  bring(columns_, product.columns, columns);
+  bring(rows_, product.rows, tiling.rows);
+  bring(columns_, product.columns, tiling.columns);
 }
 
-void OperandTiles::for_steps(const ProductSteps& steps, const TilePipeline::Depth& turns,
-                             const TileGrid::Place& place, Ex thread,
-                             const std::function<void(Ex stage)>& body) {
+void OperandTiles::for_steps(const TilePipeline::Depth& turns, const TileGrid::Place& place,
+                             Ex thread, const std::function<void(Ex stage)>& body) {
   loop::Arena& a = b_.arena();
-  const ProductSteps::Range range = steps.of_part(b_, place.part);
-  const Ex row = b_.let(a.mul(place.row, a.integer(row_extent_)));
-  const Ex column = b_.let(a.mul(place.column, a.integer(column_extent_)));
+  const ProductSteps::Range range = steps_.of_part(b_, place.part);
+  const Ex row = b_.let(a.mul(place.row, a.integer(tiling_.rows)));
+  const Ex column = b_.let(a.mul(place.column, a.integer(tiling_.columns)));
   std::vector<TileLoader*> operands;
   for (TileLoader& loader : rows_) operands.push_back(&loader);
   for (TileLoader& loader : columns_) operands.push_back(&loader);
   TilePipeline pipeline(b_, operands, turns, thread, [&](Ex number, Ex stage) {
-    const Ex depth = steps.element(b_, range, number);
+    const Ex depth = steps_.element(b_, range, number);
     for (TileLoader& loader : rows_) loader.start(stage, place.batch, row, depth, thread);
     for (TileLoader& loader : columns_) loader.start(stage, place.batch, column, depth, thread);
   });

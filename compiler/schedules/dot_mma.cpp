@@ -1,10 +1,10 @@
 #include <algorithm>
-#include <limits>
 #include <optional>
 
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/dot_device.h"
 #include "compiler/schedules/matrix_unit.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Matrix products on a GPU's matrix units: f16 and bf16 operands, or f32 rounded to tf32, with
 /// sums in f32. A block's tile of the result is its warps' registers; tiles of both operands pass
@@ -18,16 +18,11 @@ using loop::Ex;
 using loop::Role;
 using loop::Scalar;
 
-constexpr std::int64_t warp = 32;
 constexpr std::int64_t most_stages = 4;
 
 /// A block's part of the result, of each product, and how its warps share it.
-struct Tiling {
-  std::int64_t rows, columns;
-  std::int64_t warps_down, warps_across;
-  std::int64_t depth = 0;   ///< of the operands' tiles
-  std::int64_t stages = 0;  ///< of them
-  std::int64_t parts = 1;   ///< of the contracted axis
+struct Tiling : BlockTiling {
+  std::int64_t warps_down = 1, warps_across = 1;
 
   std::int64_t warps() const { return warps_down * warps_across; }
   std::int64_t warp_rows() const { return rows / warps_down; }
@@ -35,9 +30,10 @@ struct Tiling {
 };
 
 constexpr Tiling tilings[] = {
-    {128, 256, 2, 4}, {256, 128, 4, 2}, {128, 128, 2, 2}, {128, 128, 2, 4}, {128, 64, 2, 2},
-    {64, 128, 2, 2},  {64, 64, 2, 2},   {128, 32, 4, 1},  {32, 128, 1, 4},  {32, 64, 1, 4},
-    {64, 32, 4, 1},   {16, 64, 1, 4},   {64, 16, 4, 1},   {32, 32, 2, 2},
+    {{128, 256}, 2, 4}, {{256, 128}, 4, 2}, {{128, 128}, 2, 2}, {{128, 128}, 2, 4},
+    {{128, 64}, 2, 2},  {{64, 128}, 2, 2},  {{64, 64}, 2, 2},   {{128, 32}, 4, 1},
+    {{32, 128}, 1, 4},  {{32, 64}, 1, 4},   {{64, 32}, 4, 1},   {{16, 64}, 1, 4},
+    {{64, 16}, 4, 1},   {{32, 32}, 2, 2},
 };
 
 /// Registers that a thread has for sums: what is left of 255 is for fragments and addresses.
@@ -55,17 +51,14 @@ class MmaProduct {
         type_(type),
         copies_(all_copied(emitter)),
         tiling_(choose()),
-        grid_(tiling_.parts, p_.batches(), divide_up(p_.rows(), tiling_.rows),
-              divide_up(p_.columns(), tiling_.columns)),
+        grid_(product, tiling_),
         results_(emitter, product, tiling_.parts),
-        operands_(emitter, product, tiling_.rows, tiling_.columns,
-                  [&](const TiledOperand& operand) {
-                    return TileShape{.storage = type,
-                                     .depth = tiling_.depth,
-                                     .stages = tiling_.stages,
-                                     .threads = tiling_.warps() * warp,
-                                     .padding_bytes = padding(operand, emitter)};
-                  }) {}
+        operands_(emitter, product, tiling_, [&](const TiledOperand& operand) {
+          return TileShape{.storage = type,
+
+                           .threads = tiling_.warps() * warp,
+                           .padding_bytes = padding(operand, emitter)};
+        }) {}
 
   void run() {
     b_.phase(grid_.blocks(), tiling_.warps() * warp, [&](Ex block, Ex thread) {
@@ -122,7 +115,7 @@ class MmaProduct {
     const auto real = [](std::int64_t x) { return static_cast<double>(x); };
     const double products = real(product_.products());
     const double size = static_cast<double>(size_of(type_));
-    const double steps = real(divide_up(divide_up(p_.depth(), t.depth), t.parts) * t.depth);
+    const double steps = real(ProductSteps(product_, t).of_each * t.depth);
     // In a step of the contracted axis: multiply-adds, bytes out of shared memory, bytes into it.
     const double rate = 2048 / size;
     const double multiply = products * real(t.rows * t.columns) / rate;
@@ -134,18 +127,11 @@ class MmaProduct {
     const double fill = (row_bytes + column_bytes) / 32;
     const double step = std::max({multiply, fragments, fill}) + 0.1 * (multiply + fragments);
     const double ends = 1500 + products * real(t.rows * t.columns) / 16;
-    const std::int64_t tiles =
-        p_.batches() * divide_up(p_.rows(), t.rows) * divide_up(p_.columns(), t.columns);
-    const double waves = real(divide_up(tiles * t.parts, product_.processors));
+    const double blocks = waves(product_, t);
     // Few warps do not fill the units: their products wait for each other.
-    const double resident = std::min(waves, 2.0);
+    const double resident = std::min(blocks, 2.0);
     const double idle = std::max(1.0, 8 / (real(t.warps()) * resident));
-    double total = waves * (steps * step * idle + ends);
-    if (t.parts > 1) {
-      const double results = products * real(p_.batches() * p_.rows() * p_.columns());
-      total += 4000 + real(2 * t.parts) * results * 4 / 1500;
-    }
-    return total;
+    return blocks * (steps * step * idle + ends) + part_cycles(product_, t);
   }
 
   Tiling choose() const {
@@ -154,8 +140,7 @@ class MmaProduct {
     std::int64_t depth = (copies_ ? 128 : 64) / size;
     const std::int64_t least = 32 / size;
     while (depth > least && depth / 2 >= p_.depth()) depth /= 2;
-    Tiling best{};
-    double shortest = std::numeric_limits<double>::infinity();
+    FastestTiling<Tiling> fastest;
     for (Tiling t : tilings) {
       t.depth = depth;
       const std::int64_t sums = product_.products() * t.rows * t.columns / (t.warps() * warp);
@@ -173,17 +158,9 @@ class MmaProduct {
       t.stages = std::min(most_stages, room / bytes);
       if (t.stages < 2) continue;
       if (!copies_) t.stages = 2;
-      const std::int64_t steps = divide_up(p_.depth(), depth);
-      for (std::int64_t parts = 1; parts <= 64 && parts <= steps; parts *= 2) {
-        const std::int64_t per_part = divide_up(steps, parts);
-        t.parts = divide_up(steps, per_part);
-        const double time = cycles(t);
-        if (time < shortest) {
-          shortest = time;
-          best = t;
-        }
-      }
+      fastest.consider(product_, t, 1, [&](const Tiling& tiling) { return cycles(tiling); });
     }
+    Tiling best = fastest.best();
     best.stages = std::clamp<std::int64_t>(divide_up(divide_up(p_.depth(), depth), best.parts), 2,
                                            best.stages);
     return best;
@@ -225,8 +202,7 @@ class MmaProduct {
           own(loader, unit_->column_source(loader.buffer(), loader.pitch(), loader.depth_inner()),
               warp_column_, tiling_.warp_columns()));
     }
-    operands_.for_steps({product_, tiling_.depth, tiling_.parts},
-                        {tiling_.stages, tiling_.stages - 1}, place, thread_,
+    operands_.for_steps({.stages = tiling_.stages, .ahead = tiling_.stages - 1}, place, thread_,
                         [&](Ex number) { stage(number); });
     store(place);
   }
@@ -291,24 +267,9 @@ class MmaProduct {
     const Ex column = b_.let(a_.add(a_.mul(place.column, a_.integer(tiling_.columns)),
                                     a_.mul(warp_column_, a_.integer(tiling_.warp_columns()))));
     const Ex own_column = b_.let(a_.add(column, unit_->neighbours_column()));
-    for (std::int64_t r = 0; r < row_fragments(); ++r) {
-      for (std::int64_t c = 0; c < column_fragments(); c += 2) {
-        for (std::size_t half = 0; half < 2; ++half) {
-          std::vector<Ex> values;
-          for (std::int64_t q = 0; q < product_.products(); ++q) {
-            const auto pair = [&](std::int64_t fragment) {
-              const MatrixUnit::Sums& sums = sums_[sum_index(q, r, fragment)];
-              return std::array<Ex, 2>{b_.read(sums[2 * half]), b_.read(sums[2 * half + 1])};
-            };
-            const std::array<Ex, 4> four = unit_->neighbours(pair(c), pair(c + 1));
-            values.insert(values.end(), four.begin(), four.end());
-          }
-          const Ex own_row = a_.add(row, a_.integer(16 * r + 8 * static_cast<std::int64_t>(half)));
-          results_.store(place.part, place.batch, own_row, a_.add(own_column, a_.integer(8 * c)),
-                         values);
-        }
-      }
-    }
+    results_.store(
+        *unit_, place, row, own_column, row_fragments(), column_fragments(),
+        [&](std::int64_t q, std::int64_t r, std::int64_t c) { return sums_[sum_index(q, r, c)]; });
     for (std::size_t c = 0; c < column_sums_.size(); ++c) {
       const Ex total = unit_->over_columns(b_.read(column_sums_[c]), Combine::add);
       const Ex at =

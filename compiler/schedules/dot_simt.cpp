@@ -1,9 +1,10 @@
 #include <algorithm>
-#include <limits>
 #include <optional>
+#include <utility>
 
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/dot_device.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Matrix products on a GPU in exact f32 or f64: a block computes a tile of the result from tiles
 /// of both operands in shared memory, which are filled some stages ahead, each thread a rectangle
@@ -18,7 +19,6 @@ using loop::Ex;
 using loop::Role;
 using loop::Scalar;
 
-constexpr std::int64_t warp = 32;
 constexpr std::int64_t threads = 256;
 /// Threads along rows and along columns. A warp is 4 by 8 of them: it reads 4 and 8 pieces of the
 /// operands in a step, whole lines of shared memory.
@@ -29,14 +29,11 @@ constexpr std::int64_t warp_columns = 8;
 constexpr std::int64_t piece = 4;
 constexpr std::int64_t tile_depth = 16;
 
-/// Rows and columns (of each product) of a thread.
-struct Tiling {
-  std::int64_t rows, columns;
-  std::int64_t parts = 1;
-  std::int64_t stages = 3;
-};
+constexpr std::int64_t stages = 3;
 
-constexpr Tiling tilings[] = {{8, 8}, {8, 4}, {4, 8}, {4, 4}, {2, 4}, {4, 2}, {2, 2}};
+/// Rows and columns (of each product) of a thread.
+constexpr std::pair<std::int64_t, std::int64_t> thread_extents[] = {{8, 8}, {8, 4}, {4, 8}, {4, 4},
+                                                                    {2, 4}, {4, 2}, {2, 2}};
 constexpr std::int64_t most_sums = 64;
 
 class SimtProduct {
@@ -48,18 +45,17 @@ class SimtProduct {
         p_(product.p),
         scalar_(register_of(p_.node->results[0].dtype)),
         tiling_(choose()),
-        grid_(tiling_.parts, p_.batches(), divide_up(p_.rows(), side * tiling_.rows),
-              divide_up(p_.columns(), side * tiling_.columns)),
+        own_rows_(tiling_.rows / side),
+        own_columns_(tiling_.columns / side),
+        grid_(product, tiling_),
         results_(emitter, product, tiling_.parts) {
     if (p_.depth() == 0) return;
-    operands_.emplace(
-        emitter, product, side * tiling_.rows, side * tiling_.columns, [&](const TiledOperand&) {
-          return TileShape{.storage = scalar_ == Scalar::f64 ? DType::f64 : DType::f32,
-                           .depth = tile_depth,
-                           .stages = tiling_.stages,
-                           .threads = threads,
-                           .order = TileOrder::free_inner};
-        });
+    operands_.emplace(emitter, product, tiling_, [&](const TiledOperand&) {
+      return TileShape{.storage = scalar_ == Scalar::f64 ? DType::f64 : DType::f32,
+
+                       .threads = threads,
+                       .order = TileOrder::free_inner};
+    });
   }
 
   void run() {
@@ -82,53 +78,38 @@ class SimtProduct {
 
  private:
   /// Clock cycles, as for matrix units (dot_mma.cpp).
-  double cycles(const Tiling& t) const {
+  double cycles(const BlockTiling& t) const {
     const auto real = [](std::int64_t x) { return static_cast<double>(x); };
     const double size = scalar_ == Scalar::f64 ? 8 : 4;
     const double rate = scalar_ == Scalar::f64 ? 64 : 128;
     const double products = real(product_.products());
     const std::int64_t row_operands = static_cast<std::int64_t>(product_.rows.size());
     const std::int64_t column_operands = static_cast<std::int64_t>(product_.columns.size());
-    const double multiply = products * real(side * t.rows * side * t.columns) / rate;
+    const double multiply = products * real(t.rows * t.columns) / rate;
     const double pieces =
-        real(row_operands * warp_rows * t.rows + column_operands * warp_columns * t.columns) *
+        real((row_operands * warp_rows * t.rows + column_operands * warp_columns * t.columns) /
+             side) *
         size * (real(threads) / real(warp)) / 128;
-    const double fill =
-        real(row_operands * side * t.rows + column_operands * side * t.columns) * size / 32;
+    const double fill = real(row_operands * t.rows + column_operands * t.columns) * size / 32;
     const double step = std::max({multiply, pieces, fill}) + 0.2 * multiply + 4;
-    const std::int64_t steps = divide_up(divide_up(p_.depth(), tile_depth), t.parts) * tile_depth;
-    const std::int64_t tiles = p_.batches() * divide_up(p_.rows(), side * t.rows) *
-                               divide_up(p_.columns(), side * t.columns);
-    const double waves = real(divide_up(tiles * t.parts, product_.processors));
-    double total = waves * (real(steps) * step + 1500);
-    if (t.parts > 1) {
-      const double results = products * real(p_.batches() * p_.rows() * p_.columns());
-      total += 4000 + real(2 * t.parts) * results * size / 1500;
-    }
-    return total;
+    const std::int64_t steps = ProductSteps(product_, t).of_each * tile_depth;
+    return waves(product_, t) * (real(steps) * step + 1500) + part_cycles(product_, t);
   }
 
-  Tiling choose() const {
-    Tiling best{};
-    double shortest = std::numeric_limits<double>::infinity();
-    const std::int64_t steps = divide_up(p_.depth(), tile_depth);
-    for (Tiling t : tilings) {
+  BlockTiling choose() const {
+    FastestTiling<BlockTiling> fastest;
+    for (const auto& [rows, columns] : thread_extents) {
       const std::int64_t words = scalar_ == Scalar::f64 ? 2 : 1;
-      if (product_.products() * t.rows * t.columns * words > most_sums) continue;
-      for (std::int64_t parts = 1; parts <= 64 && (parts == 1 || 4 * parts <= steps); parts *= 2) {
-        t.parts = steps == 0 ? 1 : divide_up(steps, divide_up(steps, parts));
-        const double time = cycles(t);
-        if (time < shortest) {
-          shortest = time;
-          best = t;
-        }
-      }
+      if (product_.products() * rows * columns * words > most_sums) continue;
+      const BlockTiling tiling{
+          .rows = side * rows, .columns = side * columns, .depth = tile_depth, .stages = stages};
+      fastest.consider(product_, tiling, 4, [&](const BlockTiling& t) { return cycles(t); });
     }
-    return best;
+    return fastest.best();
   }
 
   std::size_t sum_index(std::int64_t product, std::int64_t row, std::int64_t column) const {
-    return static_cast<std::size_t>((product * tiling_.rows + row) * tiling_.columns + column);
+    return static_cast<std::size_t>((product * own_rows_ + row) * own_columns_ + column);
   }
 
   /// The i-th of a thread's `count` rows or columns in the tile: pieces of neighbours, the threads'
@@ -141,18 +122,17 @@ class SimtProduct {
 
   void tile(const TileGrid::Place& place) {
     sums_.clear();
-    for (std::int64_t i = 0; i < product_.products() * tiling_.rows * tiling_.columns; ++i) {
+    for (std::int64_t i = 0; i < product_.products() * own_rows_ * own_columns_; ++i) {
       sums_.push_back(b_.declare(scalar_, Combine::add, a_.constant(scalar_, 0)));
     }
     column_sum_ = nullptr;
     if (product_.operand_sum != nullptr) {
       column_sum_ = b_.declare(scalar_, Combine::add, a_.constant(scalar_, 0));
       sums_here_ = b_.let(a_.logical_and(a_.equal(place.row, a_.integer(0)),
-                                         a_.less(thread_, a_.integer(side * tiling_.columns))));
+                                         a_.less(thread_, a_.integer(tiling_.columns))));
     }
     if (operands_) {
-      operands_->for_steps({product_, tile_depth, tiling_.parts},
-                           {tiling_.stages, tiling_.stages - 1}, place, thread_,
+      operands_->for_steps({.stages = stages, .ahead = stages - 1}, place, thread_,
                            [&](Ex number) { stage(number); });
     }
     store(place);
@@ -176,16 +156,16 @@ class SimtProduct {
     const auto step_of = [&](Ex step) {
       std::vector<std::vector<Ex>> rows, columns;
       for (const TileLoader& loader : operands_->rows()) {
-        rows.push_back(own_values(loader, number, step, thread_row_, tiling_.rows));
+        rows.push_back(own_values(loader, number, step, thread_row_, own_rows_));
       }
       for (const TileLoader& loader : operands_->columns()) {
-        columns.push_back(own_values(loader, number, step, thread_column_, tiling_.columns));
+        columns.push_back(own_values(loader, number, step, thread_column_, own_columns_));
       }
       for (std::int64_t q = 0; q < product_.products(); ++q) {
         const std::vector<Ex>& x = rows[rows.size() > 1 ? static_cast<std::size_t>(q) : 0];
         const std::vector<Ex>& y = columns[columns.size() > 1 ? static_cast<std::size_t>(q) : 0];
-        for (std::int64_t i = 0; i < tiling_.rows; ++i) {
-          for (std::int64_t j = 0; j < tiling_.columns; ++j) {
+        for (std::int64_t i = 0; i < own_rows_; ++i) {
+          for (std::int64_t j = 0; j < own_columns_; ++j) {
             Accumulator* sum = sums_[sum_index(q, i, j)];
             b_.assign(sum, a_.fma(x[static_cast<std::size_t>(i)], y[static_cast<std::size_t>(j)],
                                   b_.read(sum)));
@@ -204,7 +184,7 @@ class SimtProduct {
     if (column_sum_ == nullptr) return;
     const TileLoader& loader = operands_->columns()[0];
     b_.condition(sums_here_, [&] {
-      const Ex own = b_.let_within(thread_, 0, side * tiling_.columns - 1);
+      const Ex own = b_.let_within(thread_, 0, tiling_.columns - 1);
       b_.loop(tile_depth, Role::unrolled, 1, [&](Ex step) {
         b_.accumulate(column_sum_, a_.load(loader.buffer(),
                                            a_.add(loader.stage(number), loader.within(own, step))));
@@ -213,20 +193,19 @@ class SimtProduct {
   }
 
   void store(const TileGrid::Place& place) {
-    const Ex row = b_.let(a_.mul(place.row, a_.integer(side * tiling_.rows)));
-    const Ex column = b_.let(a_.mul(place.column, a_.integer(side * tiling_.columns)));
-    const std::int64_t length = std::min(piece, tiling_.columns);
-    for (std::int64_t i = 0; i < tiling_.rows; ++i) {
-      for (std::int64_t j = 0; j < tiling_.columns; j += length) {
+    const Ex row = b_.let(a_.mul(place.row, a_.integer(tiling_.rows)));
+    const Ex column = b_.let(a_.mul(place.column, a_.integer(tiling_.columns)));
+    const std::int64_t length = std::min(piece, own_columns_);
+    for (std::int64_t i = 0; i < own_rows_; ++i) {
+      for (std::int64_t j = 0; j < own_columns_; j += length) {
         std::vector<Ex> values;
         for (std::int64_t q = 0; q < product_.products(); ++q) {
           for (std::int64_t k = 0; k < length; ++k) {
             values.push_back(b_.read(sums_[sum_index(q, i, j + k)]));
           }
         }
-        results_.store(place.part, place.batch,
-                       a_.add(row, own_index(thread_row_, tiling_.rows, i)),
-                       a_.add(column, own_index(thread_column_, tiling_.columns, j)), values);
+        results_.store(place.part, place.batch, a_.add(row, own_index(thread_row_, own_rows_, i)),
+                       a_.add(column, own_index(thread_column_, own_columns_, j)), values);
       }
     }
     if (column_sum_ == nullptr) return;
@@ -242,7 +221,8 @@ class SimtProduct {
   const DeviceProduct& product_;
   const Product& p_;
   Scalar scalar_;
-  Tiling tiling_;
+  BlockTiling tiling_;
+  std::int64_t own_rows_, own_columns_;  ///< of a thread
   TileGrid grid_;
   ProductParts results_;
   std::optional<OperandTiles> operands_;  ///< none where nothing is contracted

@@ -24,14 +24,12 @@ class WgmmaProduct {
         p_(product.p),
         type_(type),
         tiling_(choose(emitter)),
-        grid_(tiling_.parts, p_.batches(), divide_up(p_.rows(), tiling_.rows),
-              divide_up(p_.columns(), tiling_.columns)),
+        grid_(product, tiling_),
         results_(emitter, product, tiling_.parts),
         sums_(emitter, product, type, tiling_),
-        operands_(emitter, product, tiling_.rows, tiling_.columns, [&](const TiledOperand&) {
+        operands_(emitter, product, tiling_, [&](const TiledOperand&) {
           return TileShape{.storage = type,
-                           .depth = group_depth,
-                           .stages = tiling_.stages,
+
                            .threads = tiling_.threads(),
                            .exchanged = true};
         }) {}
@@ -42,13 +40,13 @@ class WgmmaProduct {
       sums_.enter(thread);
       sums_.clear();
       // The product before the last has ended in all warps where a stage is filled again.
-      const TilePipeline::Depth turns{tiling_.stages, tiling_.stages - 2, true};
-      operands_.for_steps({product_, group_depth, tiling_.parts}, turns, place, thread,
-                          [&](Ex stage) {
-                            sums_.multiply(group_tiles(operands_.rows(), stage),
-                                           group_tiles(operands_.columns(), stage));
-                            sums_.wait(1);
-                          });
+      const TilePipeline::Depth turns{
+          .stages = tiling_.stages, .ahead = tiling_.stages - 2, .group_products = true};
+      operands_.for_steps(turns, place, thread, [&](Ex stage) {
+        sums_.multiply(group_tiles(operands_.rows(), stage),
+                       group_tiles(operands_.columns(), stage));
+        sums_.wait(1);
+      });
       sums_.wait(0);
       sums_.store(results_, place);
     });

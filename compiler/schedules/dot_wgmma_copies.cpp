@@ -5,6 +5,7 @@
 #include "compiler/schedules/copied_operand.h"
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/group_product.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Products of f16 and bf16 on the matrix units of sm_90a whose operands come by tensor copies. A
 /// thread of its own asks for tiles, as far ahead as there are stages; groups of four warps
@@ -18,7 +19,6 @@ namespace {
 using loop::Ex;
 using loop::Scalar;
 
-constexpr std::int64_t warp = 32;
 constexpr std::int64_t group_warps = group_threads / warp;
 constexpr std::int64_t most_stages = 6;
 /// One that is read, one that the product before may still read, one that is filled.
@@ -53,11 +53,10 @@ class CopiedProduct {
         b_(emitter.builder()),
         product_(product),
         tiling_(tiling),
-        grid_(tiling_.parts, product.p.batches(), divide_up(product.p.rows(), tiling_.rows),
-              divide_up(product.p.columns(), tiling_.columns)),
+        grid_(product, tiling_),
         results_(emitter, product, tiling_.parts),
         sums_(emitter, product, type, tiling_),
-        steps_(product, group_depth, tiling_.parts) {
+        steps_(product, tiling_) {
     for (std::size_t i = 0; i < rows.size(); ++i) {
       rows_.emplace_back(emitter, product.rows[i], rows[i], type, tiling_.rows, tiling_.stages);
     }

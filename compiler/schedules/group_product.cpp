@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 namespace weft::compiler {
 
@@ -14,7 +14,6 @@ using loop::Scalar;
 
 namespace {
 
-constexpr std::int64_t warp = 32;
 /// Of the contracted axis, of one instruction.
 constexpr std::int64_t step_depth = 16;
 
@@ -29,7 +28,6 @@ std::int64_t size(const std::vector<TiledOperand>& operands) {
 /// Clock cycles, as in dot_mma.cpp; what is read from shared memory takes no registers.
 double cycles(const DeviceProduct& product, const GroupTiling& t, bool copied) {
   const auto real = [](std::int64_t x) { return static_cast<double>(x); };
-  const Product& p = product.p;
   const double products = real(product.products());
   const double multiply = products * real(t.rows * t.columns) / 2048;
   const double row_bytes = 2 * real(size(product.rows) * t.rows);
@@ -39,28 +37,22 @@ double cycles(const DeviceProduct& product, const GroupTiling& t, bool copied) {
       products *
       (2 * real(t.rows * t.columns / t.width) + 2 * real(t.columns * t.rows / group_rows)) / 128;
   const double fill = (row_bytes + column_bytes) / 32;
-  const std::int64_t stages = divide_up(p.depth(), group_depth);
-  const double steps = real(divide_up(stages, t.parts) * group_depth);
-  const std::int64_t tiles =
-      p.batches() * divide_up(p.rows(), t.rows) * divide_up(p.columns(), t.columns);
-  const double waves = real(divide_up(tiles * t.parts, product.processors));
+  const ProductSteps parts(product, t);
+  const double steps = real(parts.of_each * group_depth);
+  const double blocks = waves(product, t);
   const double start = 2000;
   const double store = products * real(t.rows * t.columns) / 16;
   double total = 0;
-  if (copied && stages % divide_up(stages, t.parts) == 0) {
+  if (copied && parts.even()) {
     // A block has its tiles in turn: what the next one needs comes while one is stored.
-    const double busy = waves * steps * std::max(multiply, reads) + (waves - 1) * store;
-    total = start + std::max(busy, waves * steps * fill) + store;
+    const double busy = blocks * steps * std::max(multiply, reads) + (blocks - 1) * store;
+    total = start + std::max(busy, blocks * steps * fill) + store;
   } else {
     // Threads that copy take turns with those that multiply.
     const double step = std::max({multiply, reads, fill}) + (copied ? 0 : 0.1 * fill);
-    total = waves * (start + steps * step + store);
+    total = blocks * (start + steps * step + store);
   }
-  if (t.parts > 1) {
-    const double results = products * real(p.batches() * p.rows() * p.columns());
-    total += 4000 + real(2 * t.parts) * results * 4 / 1500;
-  }
-  return total;
+  return total + part_cycles(product, t);
 }
 
 }  // namespace
@@ -72,28 +64,20 @@ std::int64_t stage_bytes(const DeviceProduct& product, const GroupTiling& tiling
 
 GroupTiling choose_tiling(const DeviceProduct& product, bool copied,
                           const std::function<std::int64_t(const GroupTiling&)>& stages) {
-  const std::int64_t steps = divide_up(product.p.depth(), group_depth);
-  GroupTiling best;
-  double shortest = std::numeric_limits<double>::infinity();
+  FastestTiling<GroupTiling> fastest;
   for (const auto& [rows, columns] : extents) {
     // A thread has 255 registers at most.
     if (product.products() * columns / 2 > 128) continue;
-    GroupTiling t{.rows = rows, .columns = columns, .width = columns};
+    GroupTiling t{{.rows = rows, .columns = columns, .depth = group_depth}, columns};
     // With a fourth group, which copies, threads start with 128 registers: all of an instruction's
     // must be among them, also where threads get more later.
     if (copied && t.groups() == 3) t.width = std::min<std::int64_t>(columns, 128);
     t.stages = stages(t);
     if (t.stages == 0) continue;
-    for (std::int64_t parts = 1; parts <= 64 && parts <= steps; parts *= 2) {
-      t.parts = divide_up(steps, divide_up(steps, parts));
-      const double time = cycles(product, t, copied);
-      if (time < shortest) {
-        shortest = time;
-        best = t;
-      }
-    }
+    fastest.consider(product, t, 1,
+                     [&](const GroupTiling& tiling) { return cycles(product, tiling, copied); });
   }
-  return best;
+  return fastest.best();
 }
 
 GroupSums::GroupSums(GroupEmitter& emitter, const DeviceProduct& product, DType type,
@@ -181,21 +165,12 @@ void GroupSums::store(ProductParts& results, const TileGrid::Place& place) {
   const Ex column =
       b_.let(a_.add(a_.mul(place.column, a_.integer(tiling_.columns)), unit_->neighbours_column()));
   const std::int64_t count = tiling_.columns / 2;
-  for (std::int64_t c = 0; c < tiling_.columns / 8; c += 2) {
-    for (std::int64_t half = 0; half < 2; ++half) {
-      std::vector<Ex> values;
-      for (std::int64_t q = 0; q < product_.products(); ++q) {
-        const auto pair = [&](std::int64_t fragment) {
-          const auto at = static_cast<std::size_t>(q * count + 4 * fragment + 2 * half);
-          return std::array<Ex, 2>{b_.read(sums_[at]), b_.read(sums_[at + 1])};
-        };
-        const std::array<Ex, 4> four = unit_->neighbours(pair(c), pair(c + 1));
-        values.insert(values.end(), four.begin(), four.end());
-      }
-      results.store(place.part, place.batch, a_.add(row, a_.integer(8 * half)),
-                    a_.add(column, a_.integer(8 * c)), values);
-    }
-  }
+  results.store(*unit_, place, row, column, 1, tiling_.columns / 8,
+                [&](std::int64_t q, std::int64_t, std::int64_t c) {
+                  MatrixUnit::Sums sums{};
+                  std::copy_n(sums_.begin() + (q * count + 4 * c), sums.size(), sums.begin());
+                  return sums;
+                });
 }
 
 }  // namespace weft::compiler

@@ -20,12 +20,8 @@ inline constexpr std::int64_t group_rows = 64;
 /// Of the contracted axis: a tile's, which is a row of 128 bytes.
 inline constexpr std::int64_t group_depth = 64;
 
-/// A block's part of the result, of each product.
-struct GroupTiling {
-  std::int64_t rows = 0, columns = 0;
-  std::int64_t parts = 1;   ///< of the contracted axis
-  std::int64_t stages = 0;  ///< tiles of each operand that are in shared memory
-  std::int64_t width = 0;   ///< columns of an instruction
+struct GroupTiling : BlockTiling {
+  std::int64_t width = 0;  ///< columns of an instruction
 
   std::int64_t groups() const { return rows / group_rows; }
   std::int64_t threads() const { return groups() * group_threads; }

@@ -1,0 +1,28 @@
+#include "compiler/schedules/thread_indices.h"
+
+#include "compiler/schedules/divide.h"
+
+namespace weft::compiler {
+
+using loop::Ex;
+
+void if_below(loop::Builder& b, Ex index, std::int64_t extent,
+              const std::function<void(Ex index)>& body) {
+  loop::Arena& a = b.arena();
+  b.condition(a.less(index, a.integer(extent)), [&] { body(b.let_within(index, 0, extent - 1)); });
+}
+
+Ex at_most_last(loop::Builder& b, Ex index, std::int64_t extent) {
+  loop::Arena& a = b.arena();
+  return b.let_within(a.binary(loop::Binary::minimum, index, a.integer(extent - 1)), 0, extent - 1);
+}
+
+void for_own_numbers(loop::Builder& b, Ex thread, std::int64_t threads, std::int64_t total,
+                     const std::function<void(Ex number)>& body) {
+  loop::Arena& a = b.arena();
+  b.loop(divide_up(total, threads), loop::Role::serial, 1, [&](Ex turn) {
+    if_below(b, a.add(a.mul(turn, a.integer(threads)), thread), total, body);
+  });
+}
+
+}  // namespace weft::compiler
