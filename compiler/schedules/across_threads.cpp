@@ -1,6 +1,7 @@
 #include "compiler/schedules/across_threads.h"
 
 #include "compiler/schedules/reduce.h"
+#include "compiler/schedules/thread_indices.h"
 
 namespace weft::compiler {
 namespace {
@@ -8,8 +9,6 @@ namespace {
 using loop::Combine;
 using loop::Ex;
 using loop::Scalar;
-
-constexpr std::int64_t warp = 32;
 
 Ex combined(loop::Arena& a, Combine combine, Ex x, Ex y) {
   const bool boolean = x->type == Scalar::boolean;
@@ -64,6 +63,13 @@ Ex exchange_lanes(loop::Builder& b, Ex value, int mask) {
 Ex value_of_lane(loop::Builder& b, Ex value, Ex lane) {
   return b.let(shuffled(b, loop::intrinsic("shuffle_index.f32"),
                         loop::intrinsic("shuffle_index.i32"), b.let(value), lane));
+}
+
+Ex across_lanes(loop::Builder& b, Combine combine, Ex value, int lanes) {
+  for (int mask = 1; mask < lanes; mask *= 2) {
+    value = combined(b.arena(), combine, value, exchange_lanes(b, b.let(value), mask));
+  }
+  return b.let(value);
 }
 
 Ex across_threads(loop::Builder& b, Combine combine, Ex value, Ex thread, std::int64_t warps) {

@@ -10,6 +10,10 @@ namespace weft::compiler {
 loop::Ex across_threads(loop::Builder& builder, loop::Combine combine, loop::Ex value,
                         loop::Ex thread, std::int64_t warps);
 
+/// On a GPU: f32 values of `lanes` neighbouring lanes, a power of two, added or their maximum; all
+/// get the result.
+loop::Ex across_lanes(loop::Builder& builder, loop::Combine combine, loop::Ex value, int lanes);
+
 /// On a GPU: the value of the lane of this number (i32) in the caller's warp, which is whole.
 loop::Ex value_of_lane(loop::Builder& builder, loop::Ex value, loop::Ex lane);
 /// The value of the lane of the warp whose number differs in the bits of `mask`; of any type.

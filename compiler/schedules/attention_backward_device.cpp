@@ -2,6 +2,7 @@
 
 #include "compiler/schedules/attention_gradient.h"
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Gradients of attention on a GPU's matrix units, in two phases: blocks of queries pass over tiles
 /// of keys and values and have the queries' gradients in registers, then blocks of keys pass over
@@ -11,8 +12,6 @@ namespace weft::compiler {
 namespace {
 
 using loop::Ex;
-
-constexpr std::int64_t warp = 32;
 
 class AttentionBackward : AttentionGradient {
  public:

@@ -3,6 +3,7 @@
 
 #include "compiler/schedules/attention_gradient.h"
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// The gradients of attention on the matrix units of sm_90a, in the two phases of
 /// attention_backward_device.cpp. Four warps have 64 rows of their side in shared memory; their
@@ -14,7 +15,6 @@ namespace {
 using loop::Ex;
 using Axis = AttentionGroups::Axis;
 
-constexpr std::int64_t warp = 32;
 constexpr std::int64_t tile = AttentionGroups::tile;
 constexpr std::int64_t step_depth = AttentionGroups::step_depth;
 /// A tile that is read, one that products of the turn before may still read, and those that arrive.

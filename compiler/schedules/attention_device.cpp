@@ -1,5 +1,6 @@
 #include "compiler/schedules/attention_strips.h"
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Attention on a GPU's matrix units: a block has some queries and passes over tiles of keys and
 /// values in shared memory; scores, probabilities and results are registers of the warp whose
@@ -10,7 +11,6 @@ namespace {
 using ir::Node;
 using loop::Ex;
 
-constexpr std::int64_t warp = 32;
 constexpr std::int64_t warps = 4;
 constexpr std::int64_t longest_row = 256;
 

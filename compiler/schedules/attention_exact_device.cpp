@@ -3,8 +3,10 @@
 #include <numbers>
 
 #include "compiler/loop/math.h"
+#include "compiler/schedules/across_threads.h"
 #include "compiler/schedules/attention_strips.h"
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Attention and its gradients on a GPU in exact f32: the schedules of attention_device.cpp and
 /// attention_backward_device.cpp with sums of single threads in place of matrix units. A block's
@@ -161,12 +163,8 @@ class ExactAttention : AttentionStrips {
   /// The same, of those that the tile has: more are computed and not stored.
   Ex read_column(const TileLoader& tile, std::size_t c) {
     const std::int64_t pieces = (tile.pitch() - padding) / piece;
-    Ex number = a_.add(column_, at(side * static_cast<std::int64_t>(c) / piece));
-    if (number->maximum >= pieces) {
-      number =
-          b_.let_within(a_.binary(loop::Binary::minimum, number, at(pieces - 1)), 0, pieces - 1);
-    }
-    return a_.mul(number, at(piece));
+    const Ex number = a_.add(column_, at(side * static_cast<std::int64_t>(c) / piece));
+    return a_.mul(at_most_last(b_, number, pieces), at(piece));
   }
   /// Columns of a thread in rows of a padded width.
   static std::int64_t own_columns(std::int64_t width) {
@@ -178,15 +176,7 @@ class ExactAttention : AttentionStrips {
   }
 
   /// Over the threads of a row.
-  Ex over_row(Ex value, Combine combine) {
-    for (int mask = 1; mask < side; mask *= 2) {
-      const Ex other = b_.call(loop::intrinsic("shuffle_xor.f32"),
-                               {b_.let(value), a_.integer(Scalar::i32, mask)})[0];
-      value = combine == Combine::add ? a_.add(value, other)
-                                      : a_.binary(loop::Binary::maximum, value, other);
-    }
-    return b_.let(value);
-  }
+  Ex over_row(Ex value, Combine combine) { return across_lanes(b_, combine, value, side); }
 
   void fetch(TileLoader& tile, Ex first) {
     tile.start(at(0), batch_, first, at(0), thread_);

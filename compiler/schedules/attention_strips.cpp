@@ -3,6 +3,7 @@
 #include <numbers>
 
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 namespace weft::compiler {
 
@@ -68,8 +69,7 @@ Ex AttentionStrips::visible(Ex query, Ex key, bool ragged_queries, bool ragged_k
 }
 
 AttentionStrips::Statistics AttentionStrips::statistics(Ex query) {
-  const Ex own =
-      b_.let_within(a_.binary(Binary::minimum, query, a_.integer(x_.n - 1)), 0, x_.n - 1);
+  const Ex own = at_most_last(b_, query, x_.n);
   return {b_.let(a_.mul(device_.of_query(3, batch_, own), real(std::numbers::log2e))),
           device_.of_query(4, batch_, own)};
 }

@@ -1,5 +1,6 @@
 #include "compiler/schedules/attention_strips.h"
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Attention on the matrix units of sm_90a: four warps have 64 queries, whose products with a tile
 /// of keys and with the values of the tile before run behind the threads' backs while these compute
@@ -12,7 +13,6 @@ using loop::Combine;
 using loop::Ex;
 using loop::Scalar;
 
-constexpr std::int64_t warp = 32;
 constexpr std::int64_t groups = 2;  ///< of four warps
 constexpr std::int64_t threads = AttentionGroups::threads * groups;
 constexpr std::int64_t strip = AttentionGroups::rows * groups;  ///< queries of a block

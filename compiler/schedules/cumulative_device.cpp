@@ -4,6 +4,7 @@
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/reduce.h"
 #include "compiler/schedules/schedule.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Running sums on a GPU: a thread for each line where neighbouring lines are neighbours in memory,
 /// otherwise a warp, which adds up pieces of neighbours and carries on from one to the next. Few
@@ -17,7 +18,6 @@ using loop::Scalar;
 using ops::Element;
 
 constexpr std::int64_t threads = 256;
-constexpr std::int64_t warp = 32;
 /// Threads that keep a large GPU busy.
 constexpr std::int64_t enough_threads = 1 << 16;
 /// Steps that a part should have for each of its threads, at least.
@@ -107,12 +107,7 @@ class CumulativeDevice {
         body(b_.let(a_.floor_div(own, lines_)), b_.let(a_.floor_mod(own, lines_)),
              a_.floor_mod(thread, line_threads));
       };
-      if (unit->maximum < units) {
-        one(unit);
-      } else {
-        b_.condition(a_.less(unit, a_.integer(units)),
-                     [&] { one(b_.let_within(unit, 0, units - 1)); });
-      }
+      if_below(b_, unit, units, one);
     });
   }
 

@@ -6,6 +6,7 @@
 
 #include "compiler/schedules/access.h"
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 namespace weft::compiler {
 
@@ -196,20 +197,14 @@ void TileLoader::start(Ex stage, Ex batch, Ex free, Ex depth, Ex thread) {
     // In chunks, so that the elements' position is known to be a multiple of their width.
     const Ex own_free = route_.depth_inner ? chunk.outer : chunk.inner;
     const Ex own_depth = route_.depth_inner ? chunk.inner : chunk.outer;
-    Ex free_chunk = a_.add(a_.floor_div(free, free_width), own_free);
-    const std::int64_t free_chunks = operand_.free / free_width;
-    if (free_chunk->maximum >= free_chunks) {
-      free_chunk = b_.let_within(
-          a_.binary(Binary::minimum, free_chunk, a_.integer(free_chunks - 1)), 0, free_chunks - 1);
-    }
+    const Ex free_chunk = at_most_last(b_, a_.add(a_.floor_div(free, free_width), own_free),
+                                       operand_.free / free_width);
     Ex depth_chunk = a_.add(a_.floor_div(depth, depth_width), own_depth);
     const std::int64_t depth_chunks = operand_.depth / depth_width;
     Ex inside = nullptr;
     if (operand_.depth % shape_.depth != 0) {
       inside = b_.let(a_.less(depth_chunk, a_.integer(depth_chunks)));
-      depth_chunk =
-          b_.let_within(a_.binary(Binary::minimum, depth_chunk, a_.integer(depth_chunks - 1)), 0,
-                        depth_chunks - 1);
+      depth_chunk = at_most_last(b_, depth_chunk, depth_chunks);
     }
     const Ex at_free = a_.mul(free_chunk, a_.integer(free_width));
     const Ex at_depth = a_.mul(depth_chunk, a_.integer(depth_width));

@@ -3,6 +3,7 @@
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/dot_product.h"
 #include "compiler/schedules/schedule.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Matrix products of complex numbers on a GPU, in exact f32: a block computes a square tile of the
 /// result from panels of both operands in shared memory, real and imaginary parts apart, each
@@ -146,9 +147,9 @@ class ComplexDevice {
       const Ex index =
           along_depth ? a_.floor_div(number, panel_steps) : a_.floor_mod(number, tile_);
       // Rows and columns past the end are computed and not stored; steps past it count as zero.
-      const Ex free = last_at(a_.add(first_free, index), extent);
+      const Ex free = at_most_last(b_, a_.add(first_free, index), extent);
       const Ex depth = b_.let(a_.add(first_step, step));
-      const Ex inside = last_at(depth, p_.depth());
+      const Ex inside = at_most_last(b_, depth, p_.depth());
       access_.reset();
       const Element read = columns ? access_.column_operand(batch_, free, inside)
                                    : access_.row_operand(batch_, free, inside);
@@ -160,12 +161,6 @@ class ComplexDevice {
       b_.store(panel.re, to, re);
       b_.store(panel.im, to, im);
     }
-  }
-
-  Ex last_at(Ex index, std::int64_t extent) {
-    if (index->maximum < extent) return index;
-    return b_.let_within(a_.binary(loop::Binary::minimum, index, a_.integer(extent - 1)), 0,
-                         extent - 1);
   }
 
   loop::Arena& a_;

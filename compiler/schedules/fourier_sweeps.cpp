@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 namespace weft::compiler {
 
@@ -22,7 +23,6 @@ constexpr std::int64_t long_line = 4096;
 constexpr std::int64_t least_points = 2048;
 /// Points that a thread should have in registers.
 constexpr std::int64_t thread_points = 16;
-constexpr std::int64_t warp = 32;
 /// Memory is moved in pieces of this size.
 constexpr std::int64_t sector_bytes = 32;
 /// Channels of a block where lines are swept: a sector of complex points and more.
@@ -262,12 +262,6 @@ Ex FourierSweeps::line(const Position& at, const FourierTile::Place& place) {
   return a_.add(a_.mul(batch(at, place), a_.integer(lines_.groups)), at.group);
 }
 
-Ex FourierSweeps::last_at(Ex index, std::int64_t extent) {
-  if (index->maximum < extent) return index;
-  return b_.let_within(a_.binary(loop::Binary::minimum, index, a_.integer(extent - 1)), 0,
-                       extent - 1);
-}
-
 /// Channels past the end are transformed like the last one, lines past the end are zero, as they
 /// may be part of a sum; neither is stored.
 FourierTile::Load FourierSweeps::load(const Position& at, const Source& source, std::int64_t base) {
@@ -276,11 +270,12 @@ FourierTile::Load FourierSweeps::load(const Position& at, const Source& source, 
   }
   return [=, this](const FourierTile::Place& place) -> ComplexEx {
     const Ex own = batch(at, place);
-    const Ex row = a_.add(a_.mul(last_at(own, lines_.batch), a_.integer(lines_.groups)), at.group);
+    const Ex row =
+        a_.add(a_.mul(at_most_last(b_, own, lines_.batch), a_.integer(lines_.groups)), at.group);
     const Ex j = position(at, place);
     const Ex inside = a_.logical_and(a_.less(j, a_.integer(source.extent)),
                                      a_.less(own, a_.integer(lines_.batch)));
-    const Ex own_channel = last_at(channel(at, place), lines_.channels);
+    const Ex own_channel = at_most_last(b_, channel(at, place), lines_.channels);
     if (inside->kind == loop::ExprKind::constant) {
       return inside->integer == 0 ? ComplexEx{} : source.read(row, own_channel, j, nullptr);
     }
@@ -296,18 +291,13 @@ void FourierSweeps::put(const Position& at, const FourierTile::Place& place, Ex 
       a_.logical_and(a_.logical_and(a_.less(point, a_.integer(sink.wanted)),
                                     a_.less(own_channel, a_.integer(lines_.channels))),
                      a_.less(own, a_.integer(lines_.batch)));
-  const auto write = [&] {
+  b_.condition(inside, [&] {
     const auto within = [&](Ex index, std::int64_t extent) {
-      return index->maximum < extent ? index : b_.let_within(index, 0, extent - 1);
+      return b_.let_within(index, 0, extent - 1);
     };
     const Ex row = a_.add(a_.mul(within(own, lines_.batch), a_.integer(lines_.groups)), at.group);
     sink.write(row, within(own_channel, lines_.channels), within(point, sink.wanted), value);
-  };
-  if (inside->kind != loop::ExprKind::constant) {
-    b_.condition(inside, write);
-  } else if (inside->integer != 0) {
-    write();
-  }
+  });
 }
 
 FourierTile::Save FourierSweeps::save(const Position& at, const Sink& sink, std::int64_t base) {

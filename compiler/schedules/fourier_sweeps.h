@@ -134,7 +134,6 @@ class FourierSweeps {
   Ex upper(const Position& at, Ex fast);
   Ex position(const Position& at, const FourierTile::Place& place);
   Ex batch(const Position& at, const FourierTile::Place& place);
-  Ex last_at(Ex index, std::int64_t extent);
   Ex point_at(const Position& at, const FourierTile::Place& place, std::int64_t base);
 
   GroupEmitter& emitter_;

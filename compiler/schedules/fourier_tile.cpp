@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 namespace weft::compiler {
 
 using loop::Ex;
-using loop::Role;
 
 namespace {
 
@@ -119,21 +119,7 @@ void FourierTile::choose_padding() {
 // ---- butterflies --------------------------------------------------------------------------------
 
 void FourierTile::for_numbers(std::int64_t total, const std::function<void(Ex number)>& body) {
-  const std::int64_t iterations = divide_up(total, e_.threads);
-  const auto one = [&](Ex number) {
-    if (number->maximum < total) {
-      body(number);
-      return;
-    }
-    b_.condition(a_.less(number, a_.integer(total)),
-                 [&] { body(b_.let_within(number, 0, total - 1)); });
-  };
-  if (iterations == 1) {
-    one(thread_);
-    return;
-  }
-  b_.loop(iterations, Role::serial, 1,
-          [&](Ex i) { one(a_.add(a_.mul(i, a_.integer(e_.threads)), thread_)); });
+  for_own_numbers(b_, thread_, e_.threads, total, body);
 }
 
 std::int64_t FourierTile::permuted(std::int64_t number) const {

@@ -1,5 +1,7 @@
 #include "compiler/schedules/matrix_unit.h"
 
+#include "compiler/schedules/across_threads.h"
+
 namespace weft::compiler {
 
 using loop::Ex;
@@ -167,13 +169,7 @@ MatrixUnit::Rows MatrixUnit::rows_of(const std::array<Ex, 4>& values) {
 }
 
 Ex MatrixUnit::over_columns(Ex value, loop::Combine combine) {
-  for (const int mask : {1, 2}) {
-    const Ex other = b_.call(loop::intrinsic("shuffle_xor.f32"),
-                             {b_.let(value), a_.integer(Scalar::i32, mask)})[0];
-    value = combine == loop::Combine::add ? a_.add(value, other)
-                                          : a_.binary(loop::Binary::maximum, value, other);
-  }
-  return b_.let(value);
+  return across_lanes(b_, combine, value, 4);
 }
 
 std::array<Ex, 4> MatrixUnit::neighbours(const std::array<Ex, 2>& left,

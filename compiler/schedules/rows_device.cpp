@@ -6,6 +6,7 @@
 #include "compiler/schedules/reduce.h"
 #include "compiler/schedules/row_passes.h"
 #include "compiler/schedules/schedule.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// Reductions over the same rows with everything between them, on a GPU: a row is a warp's, or a
 /// block's where it is long. Each thread has vectors of neighbours, a row's threads together whole
@@ -19,7 +20,6 @@ using loop::Ex;
 using loop::Role;
 using ops::Element;
 
-constexpr std::int64_t warp = 32;
 constexpr std::int64_t most_warps = 32;
 /// Warps of a block whose rows are a warp's each.
 constexpr std::int64_t rows_a_block = 8;

@@ -2,6 +2,7 @@
 
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/schedule.h"
+#include "compiler/schedules/thread_indices.h"
 
 /// scatter_add on a GPU without atomic operations, so that sums are always the same: rows of the
 /// result have owners. A warp owns a range of rows and a strip of their columns, its lanes
@@ -20,7 +21,6 @@ using loop::Role;
 using loop::Scalar;
 using ops::Element;
 
-constexpr std::int64_t warp = 32;
 constexpr std::int64_t warps_a_block = 8;
 constexpr std::int64_t threads = warp * warps_a_block;
 /// Warps that keep a large GPU busy.
@@ -83,12 +83,7 @@ class ScatterDevice {
         for (Ex& e : at) e = b_.let(e);
         one_warp(at, b_.let(a_.floor_mod(thread, warp)));
       };
-      if (warps % warps_a_block == 0) {
-        body(number);
-      } else {
-        b_.condition(a_.less(number, a_.integer(warps)),
-                     [&] { body(b_.let_within(number, 0, warps - 1)); });
-      }
+      if_below(b_, number, warps, body);
     });
     if (apart_) add_parts();
   }
@@ -176,8 +171,7 @@ class ScatterDevice {
   void look(Ex base, Ex end) {
     const Ex j = b_.let(a_.add(base, lane_));
     const Ex there = b_.let(a_.less(j, end));
-    const Ex inside =
-        b_.let_within(a_.binary(Binary::minimum, j, a_.integer(count_ - 1)), 0, count_ - 1);
+    const Ex inside = at_most_last(b_, j, count_);
     emitter_.reset();
     const Ex named = emitter_.value(node_.operands[1], a_.delinearize(inside, index_shape_)).re;
     const Ex clamped = a_.binary(
@@ -204,9 +198,7 @@ class ScatterDevice {
         const Ex of_lane = b_.call(loop::intrinsic("shuffle_index.i32"), {row, which})[0];
         some.push_back({valid, b_.let(a_.cast(of_lane, Scalar::i64))});
         const Ex at = a_.add(base, a_.cast(which, Scalar::i64));
-        read_update(
-            i, b_.let_within(a_.binary(Binary::minimum, at, a_.integer(count_ - 1)), 0, count_ - 1),
-            b_.let(a_.logical_and(valid, has_columns_)));
+        read_update(i, at_most_last(b_, at, count_), b_.let(a_.logical_and(valid, has_columns_)));
       }
       for (std::int64_t i = 0; i < ahead; ++i) {
         const auto& [valid, at] = some[static_cast<std::size_t>(i)];

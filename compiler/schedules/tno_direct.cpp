@@ -4,6 +4,7 @@
 
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/matrix_unit.h"
+#include "compiler/schedules/thread_indices.h"
 #include "compiler/schedules/tno_lines.h"
 
 /// The Toeplitz operator on a GPU's matrix units. A warp has a channel: its matrix of lags, 16 by
@@ -18,7 +19,6 @@ namespace {
 using ir::Node;
 using loop::Ex;
 
-constexpr std::int64_t warp = 32;
 constexpr std::int64_t tile = 16;  ///< rows and columns of a fragment of the matrix
 constexpr std::int64_t columns = 8;
 constexpr std::int64_t longest = 256;
@@ -81,23 +81,10 @@ class DirectTno {
 
  private:
   void for_numbers(std::int64_t total, const std::function<void(Ex number)>& body) {
-    b_.loop(divide_up(total, threads_), loop::Role::serial, 1, [&](Ex i) {
-      const Ex number = a_.add(a_.mul(i, a_.integer(threads_)), thread_);
-      if (number->maximum < total) {
-        body(number);
-        return;
-      }
-      b_.condition(a_.less(number, a_.integer(total)),
-                   [&] { body(b_.let_within(number, 0, total - 1)); });
-    });
+    for_own_numbers(b_, thread_, threads_, total, body);
   }
 
-  Ex last_at(Ex index, std::int64_t extent) {
-    if (index->maximum < extent) return index;
-    return b_.let_within(a_.binary(loop::Binary::minimum, index, a_.integer(extent - 1)), 0,
-                         extent - 1);
-  }
-  Ex own_channel(Ex number) { return last_at(a_.add(channel_, number), e_.d); }
+  Ex own_channel(Ex number) { return at_most_last(b_, a_.add(channel_, number), e_.d); }
   /// The row of the batch, groups inside.
   Ex row(Ex batch) { return a_.add(a_.mul(batch, a_.integer(e_.groups)), group_); }
 
@@ -130,7 +117,7 @@ class DirectTno {
       const Ex rest = a_.floor_div(number, channels_);
       const Ex pair = a_.floor_mod(rest, pairs);
       const Ex column = a_.floor_div(rest, pairs);
-      const Ex line = row(last_at(a_.add(batch_, column), e_.batch));
+      const Ex line = row(at_most_last(b_, a_.add(batch_, column), e_.batch));
       const TnoLines::Sequence sequence{line, own_channel(own), reverse_};
       const auto point = [&](std::int64_t half) {
         const Ex j = a_.add(a_.mul(pair, a_.integer(2)), a_.integer(half));
@@ -222,17 +209,12 @@ class DirectTno {
           a_.logical_and(a_.less(batch, a_.integer(e_.batch)), a_.less(channel, a_.integer(e_.d))),
           a_.less(element, a_.integer(e_.n)));
       const auto within = [&](Ex index, std::int64_t extent) {
-        return index->maximum < extent ? index : b_.let_within(index, 0, extent - 1);
+        return b_.let_within(index, 0, extent - 1);
       };
-      const auto store = [&] {
+      b_.condition(inside, [&] {
         lines_.write_element({row(within(batch, e_.batch)), within(channel, e_.d), reverse_},
                              within(element, e_.n), value);
-      };
-      if (inside->kind != loop::ExprKind::constant) {
-        b_.condition(inside, store);
-      } else if (inside->integer != 0) {
-        store();
-      }
+      });
     });
   }
 
