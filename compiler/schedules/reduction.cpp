@@ -165,34 +165,23 @@ void schedule_reduction(GroupEmitter& emitter, const HostTarget& target) {
 
 void schedule_argmax(GroupEmitter& emitter, const HostTarget& target) {
   const Node& node = *emitter.group().anchor;
-  Reduction r;
-  r.node = &node;
-  r.input = node.operand_type(0).shape;
-  const int axis = static_cast<int>(node.attributes.integer("axis"));
-  for (int i = 0; i < r.input.rank(); ++i) {
-    if (i == axis) continue;
-    r.kept.push_back(i);
-    r.kept_shape.push_back(r.input[i]);
-  }
-  r.reduced = {axis};
-  r.reduced_shape = Shape{r.input[axis]};
-  r.type = register_of(node.operand_type(0).dtype);
-  r.complex = false;
+  const Reduction r = analyse_reduction(node);
   loop::Arena& a = emitter.arena();
   if (r.kept_shape.elements() == 0) {
     emitter.builder().phase(0, [](Ex) {});
     return;
   }
   const int lanes = target.vector_lanes(DType::f32);
-  const bool columns = axis != r.input.rank() - 1 && r.input[r.input.rank() - 1] >= lanes / 2;
-  for_kept(emitter, r, columns, lanes, r.input[axis], 1, [&](std::span<const Ex> kept, Ex) {
+  const int last = r.input.rank() - 1;
+  const bool columns = r.reduced[0] != last && r.input[last] >= lanes / 2;
+  for_kept(emitter, r, columns, lanes, r.reduced_shape[0], 1, [&](std::span<const Ex> kept, Ex) {
     // The first element starts as the best, so that a row of equal elements gives 0.
     const Ex zero = a.integer(0);
     emitter.reset();
     const Ex start = emitter.value(node.operands[0], input_index(r, kept, {&zero, 1})).re;
     loop::Accumulator* best = emitter.builder().declare(r.type, Combine::maximum, start);
     loop::Accumulator* where = emitter.builder().declare(Scalar::i64, Combine::maximum, zero);
-    emitter.builder().loop(r.input[axis], Role::serial, 1, [&](Ex i) {
+    emitter.builder().loop(r.reduced_shape[0], Role::serial, 1, [&](Ex i) {
       emitter.reset();
       const Ex candidate = emitter.value(node.operands[0], input_index(r, kept, {&i, 1})).re;
       const Ex value = emitter.builder().let(candidate);

@@ -11,8 +11,13 @@ Reduction analyse_reduction(const Node& node) {
   r.node = &node;
   r.input = node.operand_type(0).shape;
   std::vector<bool> is_reduced(static_cast<std::size_t>(r.input.rank()), false);
-  for (std::int64_t axis : node.attributes.integers("axes")) {
-    is_reduced[static_cast<std::size_t>(axis)] = true;
+  const bool index = node.is("argmax");
+  if (index) {
+    is_reduced[static_cast<std::size_t>(node.attributes.integer("axis"))] = true;
+  } else {
+    for (std::int64_t axis : node.attributes.integers("axes")) {
+      is_reduced[static_cast<std::size_t>(axis)] = true;
+    }
   }
   for (int axis = 0; axis < r.input.rank(); ++axis) {
     if (is_reduced[static_cast<std::size_t>(axis)]) {
@@ -23,7 +28,7 @@ Reduction analyse_reduction(const Node& node) {
       r.kept_shape.push_back(r.input[axis]);
     }
   }
-  r.type = register_of(node.results[0].dtype);
+  r.type = register_of(index ? node.operand_type(0).dtype : node.results[0].dtype);
   r.complex = is_complex(node.results[0].dtype);
   return r;
 }

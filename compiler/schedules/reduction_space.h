@@ -20,6 +20,7 @@ struct Reduction {
   bool complex;
 };
 
+/// Of a sum, max or min, or an argmax.
 Reduction analyse_reduction(const ir::Node& node);
 
 /// The operand's index of one term of one result.
