@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "compiler/loop/expr.h"
 #include "compiler/loop/range.h"
@@ -96,7 +97,50 @@ struct Arena::Linear {
     }
     return sum;
   }
+
+  struct Split;
+  /// The split by the largest factor above 1 that coefficients and `divisor` have in common and
+  /// for which there is one.
+  std::optional<Split> split(std::int64_t divisor) const;
 };
+
+/// factor * high + low, where low lies in [0, factor).
+struct Arena::Linear::Split {
+  std::int64_t factor;
+  Linear high, low;
+};
+
+std::optional<Arena::Linear::Split> Arena::Linear::split(std::int64_t divisor) const {
+  std::int64_t factor = 1;
+  for (const Term& term : terms) factor = std::max(factor, std::gcd(term.coefficient, divisor));
+  while (factor > 1) {
+    Split result{factor, {}, {}};
+    for (const auto& [atom, coefficient] : terms) {
+      if (coefficient % factor == 0) {
+        result.high.terms.push_back({atom, coefficient / factor});
+      } else {
+        result.low.terms.push_back({atom, coefficient});
+      }
+    }
+    result.high.constant = floor_quotient(constant, factor);
+    result.low.constant = constant - result.high.constant * factor;
+    const Interval span = result.low.interval();
+    const Wide period = floor_quotient(span.minimum, Wide{factor});
+    if (period == floor_quotient(span.maximum, Wide{factor}) && result.high.interval().fits()) {
+      const auto periods = static_cast<std::int64_t>(period);
+      result.high.constant = wrapping_add(result.high.constant, periods);
+      result.low.constant = static_cast<std::int64_t>(Wide{result.low.constant} - period * factor);
+      return result;
+    }
+    std::int64_t next = 1;
+    for (const Term& term : terms) {
+      const std::int64_t candidate = std::gcd(term.coefficient, divisor);
+      if (candidate < factor) next = std::max(next, candidate);
+    }
+    factor = next;
+  }
+  return std::nullopt;
+}
 
 /// coefficient * d * floor_divide(y, d) + coefficient * floor_modulo(y, d) is coefficient * y.
 void Arena::recombine(Linear& linear) {
@@ -203,35 +247,10 @@ Ex Arena::floor_divide(Ex a, std::int64_t divisor) {
     return from_linear(std::move(quotient));
   }
   // (g * high + low) / (g * d) is high / d where low is within one period of g.
-  std::int64_t best = 1;
-  for (const auto& term : rest.terms) {
-    best = std::max(best, std::gcd(term.coefficient, divisor));
-  }
-  for (std::int64_t g = best; g > 1;) {
-    Linear high, below;
-    for (const auto& [atom, coefficient] : rest.terms) {
-      if (coefficient % g == 0) {
-        high.terms.push_back({atom, coefficient / g});
-      } else {
-        below.terms.push_back({atom, coefficient});
-      }
-    }
-    high.constant = floor_quotient(rest.constant, g);
-    below.constant = rest.constant - high.constant * g;
-    const Interval span = below.interval();
-    const Wide period = floor_quotient(span.minimum, Wide{g});
-    if (period == floor_quotient(span.maximum, Wide{g}) && high.interval().fits()) {
-      high.constant = wrapping_add(high.constant, static_cast<std::int64_t>(period));
-      const Ex tail = floor_divide(from_linear(std::move(high)), divisor / g);
-      quotient.collect(tail, 1);
-      return from_linear(std::move(quotient));
-    }
-    std::int64_t next = 1;
-    for (const auto& term : rest.terms) {
-      const std::int64_t candidate = std::gcd(term.coefficient, divisor);
-      if (candidate < g) next = std::max(next, candidate);
-    }
-    g = next;
+  if (auto split = rest.split(divisor)) {
+    const Ex tail = floor_divide(from_linear(std::move(split->high)), divisor / split->factor);
+    quotient.collect(tail, 1);
+    return from_linear(std::move(quotient));
   }
   if (quotient.terms.empty() && quotient.constant == 0) return plain(a);
   quotient.collect(plain(from_linear(std::move(rest))), 1);
@@ -272,33 +291,10 @@ Ex Arena::floor_modulo(Ex a, std::int64_t divisor) {
     return from_linear(std::move(rest));
   }
   // (g * high + low) % (g * d) is g * (high % d) + low where low is within one period of g.
-  std::int64_t g = 1;
-  for (const auto& term : rest.terms) g = std::max(g, std::gcd(term.coefficient, divisor));
-  while (g > 1) {
-    Linear high, below;
-    for (const auto& [atom, coefficient] : rest.terms) {
-      if (coefficient % g == 0) {
-        high.terms.push_back({atom, coefficient / g});
-      } else {
-        below.terms.push_back({atom, coefficient});
-      }
-    }
-    high.constant = floor_quotient(rest.constant, g);
-    below.constant = rest.constant - high.constant * g;
-    const Interval span = below.interval();
-    const Wide offset = floor_quotient(span.minimum, Wide{g});
-    if (offset == floor_quotient(span.maximum, Wide{g}) && high.interval().fits()) {
-      high.constant = wrapping_add(high.constant, static_cast<std::int64_t>(offset));
-      below.constant = static_cast<std::int64_t>(Wide{below.constant} - offset * g);
-      below.collect(floor_modulo(from_linear(std::move(high)), divisor / g), g);
-      return from_linear(std::move(below));
-    }
-    std::int64_t next = 1;
-    for (const auto& term : rest.terms) {
-      const std::int64_t candidate = std::gcd(term.coefficient, divisor);
-      if (candidate < g) next = std::max(next, candidate);
-    }
-    g = next;
+  if (auto split = rest.split(divisor)) {
+    const Ex high = floor_modulo(from_linear(std::move(split->high)), divisor / split->factor);
+    split->low.collect(high, split->factor);
+    return from_linear(std::move(split->low));
   }
   return plain(reduced ? from_linear(std::move(rest)) : a);
 }

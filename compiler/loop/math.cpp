@@ -3,8 +3,9 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <span>
 #include <stdexcept>
+
+#include "compiler/loop/math_terms.h"
 
 /// Method. Range reductions are those of Cody and Waite, "Software Manual for the Elementary
 /// Functions" (1980): a multiple of ln 2 or pi/2 is taken off in two or three parts, the first of
@@ -27,64 +28,7 @@ constexpr float ln2_high = 0.693359375F;
 constexpr float ln2_low = -2.12194440e-4F;
 constexpr float smallest_normal = std::numeric_limits<float>::min();
 
-/// Short names for f32 arithmetic on an arena.
-class F32 {
- public:
-  explicit F32(Arena& arena) : arena_(arena) {}
-
-  Ex constant(double value) { return arena_.constant(Scalar::f32, value); }
-  Ex add(Ex a, Ex b) { return arena_.add(a, b); }
-  Ex add(Ex a, float b) { return arena_.add(a, constant(b)); }
-  Ex sub(Ex a, Ex b) { return arena_.sub(a, b); }
-  Ex sub(Ex a, float b) { return arena_.sub(a, constant(b)); }
-  Ex mul(Ex a, Ex b) { return arena_.mul(a, b); }
-  Ex mul(Ex a, float b) { return arena_.mul(a, constant(b)); }
-  Ex neg(Ex a) { return arena_.neg(a); }
-  Ex div(Ex a, Ex b) { return arena_.div(a, b); }
-  Ex fma(Ex a, Ex b, Ex c) { return arena_.fma(a, b, c); }
-  Ex fma(Ex a, float b, Ex c) { return arena_.fma(a, constant(b), c); }
-  Ex fma(Ex a, float b, float c) { return arena_.fma(a, constant(b), constant(c)); }
-  Ex less(Ex a, float b) { return arena_.less(a, constant(b)); }
-  Ex greater(Ex a, float b) { return arena_.less(constant(b), a); }
-  Ex at_most(Ex a, float b) { return arena_.less_equal(a, constant(b)); }
-  Ex equal(Ex a, float b) { return arena_.equal(a, constant(b)); }
-  Ex equal(Ex a, Ex b) { return arena_.equal(a, b); }
-  Ex select(Ex condition, Ex a, Ex b) { return arena_.select(condition, a, b); }
-  Ex select(Ex condition, float a, Ex b) { return arena_.select(condition, constant(a), b); }
-  Ex select(Ex condition, Ex a, float b) { return arena_.select(condition, a, constant(b)); }
-  Ex both(Ex a, Ex b) { return arena_.logical_and(a, b); }
-  Ex absolute(Ex a) { return arena_.unary(Unary::absolute, a); }
-  Ex logical_not(Ex a) { return arena_.logical_not(a); }
-  Ex floor(Ex a) { return arena_.unary(Unary::floor, a); }
-
-  Ex bits(Ex a) { return arena_.bits(a, Scalar::i32); }
-  Ex to_float(Ex a) { return arena_.cast(a, Scalar::f32); }
-  Ex equal_word(Ex a, std::uint32_t value) { return arena_.equal(a, word(value)); }
-  Ex from_bits(Ex a) { return arena_.bits(a, Scalar::f32); }
-  Ex word(std::uint32_t value) {
-    return arena_.integer(Scalar::i32, static_cast<std::int32_t>(value));
-  }
-  Ex bit_and(Ex a, std::uint32_t mask) { return arena_.binary(Binary::bitwise_and, a, word(mask)); }
-  Ex bit_xor(Ex a, Ex b) { return arena_.binary(Binary::bitwise_xor, a, b); }
-  Ex bit_or(Ex a, Ex b) { return arena_.binary(Binary::bitwise_or, a, b); }
-  Ex shift_left(Ex a, std::uint32_t by) { return arena_.binary(Binary::shift_left, a, word(by)); }
-  Ex shift_right(Ex a, std::uint32_t by) { return arena_.binary(Binary::shift_right, a, word(by)); }
-  Ex sign_bit(Ex a) { return bit_and(bits(a), 0x80000000U); }
-  /// Flips the sign of `a` where `sign` (a bit pattern) has its top bit set.
-  Ex flip_sign(Ex a, Ex sign) { return from_bits(bit_xor(bits(a), sign)); }
-
-  /// coefficients[0] + coefficients[1] x + ..., by Horner's rule.
-  Ex polynomial(Ex x, std::span<const float> coefficients) {
-    Ex sum = constant(coefficients.back());
-    for (std::size_t k = coefficients.size() - 1; k-- > 0;) {
-      sum = arena_.fma(sum, x, constant(coefficients[k]));
-    }
-    return sum;
-  }
-
- private:
-  Arena& arena_;
-};
+using F32 = FloatTerms<float>;
 
 void expect(Ex x, const char* function) {
   if (!is_float(x->type)) {

@@ -3,8 +3,9 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <span>
 #include <stdexcept>
+
+#include "compiler/loop/math_terms.h"
 
 /// Method: as in math.cpp, with Taylor series where the reduced argument is small enough that
 /// minimax polynomials would save a term or two only. fma() is rounded once. The tail of erf was
@@ -24,63 +25,13 @@ constexpr double ln2_32_low = 0x1.a39ef35793c76p-33;
 
 constexpr std::int64_t fraction_bits = 52;
 constexpr std::int64_t bias = 1023;
-constexpr std::int64_t sign_mask = std::numeric_limits<std::int64_t>::min();
 
-class F64 {
- public:
-  explicit F64(Arena& arena) : a_(arena) {}
+using F64 = FloatTerms<double>;
 
-  Ex constant(double value) { return a_.constant(Scalar::f64, value); }
-  Ex add(Ex a, Ex b) { return a_.add(a, b); }
-  Ex add(Ex a, double b) { return a_.add(a, constant(b)); }
-  Ex sub(Ex a, Ex b) { return a_.sub(a, b); }
-  Ex mul(Ex a, Ex b) { return a_.mul(a, b); }
-  Ex mul(Ex a, double b) { return a_.mul(a, constant(b)); }
-  Ex div(Ex a, Ex b) { return a_.div(a, b); }
-  Ex neg(Ex a) { return a_.neg(a); }
-  Ex fma(Ex a, Ex b, Ex c) { return a_.fma(a, b, c); }
-  Ex fma(Ex a, double b, Ex c) { return a_.fma(a, constant(b), c); }
-  Ex less(Ex a, double b) { return a_.less(a, constant(b)); }
-  Ex greater(Ex a, double b) { return a_.less(constant(b), a); }
-  Ex equal(Ex a, double b) { return a_.equal(a, constant(b)); }
-  Ex both(Ex a, Ex b) { return a_.logical_and(a, b); }
-  Ex either(Ex a, Ex b) { return a_.binary(Binary::bitwise_or, a, b); }
-  Ex no(Ex a) { return a_.logical_not(a); }
-  Ex select(Ex condition, Ex a, Ex b) { return a_.select(condition, a, b); }
-  Ex absolute(Ex a) { return a_.unary(Unary::absolute, a); }
-  Ex rounded(Ex a) { return a_.unary(Unary::round_even, a); }
-  Ex floor(Ex a) { return a_.unary(Unary::floor, a); }
-  /// Within [low, high]; NaN stays.
-  Ex clamped(Ex a, double low, double high) {
-    return a_.binary(Binary::minimum, a_.binary(Binary::maximum, a, constant(low)), constant(high));
-  }
-  Ex bits(Ex a) { return a_.bits(a, Scalar::i64); }
-  Ex from_bits(Ex a) { return a_.bits(a, Scalar::f64); }
-  Ex from_integer(Ex a) { return a_.cast(a, Scalar::f64); }
-  Ex equal(Ex a, Ex b) { return a_.equal(a, b); }
-  Ex equal_whole(Ex a, std::int64_t b) { return a_.equal(a, whole(b)); }
-  Ex integer(Ex a) { return a_.cast(a, Scalar::i64); }
-  Ex whole(std::int64_t value) { return a_.integer(value); }
-  Ex shift_left(Ex a, std::int64_t by) { return a_.binary(Binary::shift_left, a, whole(by)); }
-  Ex shift_right(Ex a, std::int64_t by) { return a_.binary(Binary::shift_right, a, whole(by)); }
-  Ex masked(Ex a, std::int64_t mask) { return a_.binary(Binary::bitwise_and, a, whole(mask)); }
-  Ex sign_bit(Ex a) { return masked(bits(a), sign_mask); }
-  Ex flip_sign(Ex a, Ex sign) { return from_bits(a_.binary(Binary::bitwise_xor, bits(a), sign)); }
-  /// 2^n for an i64 in the range of normal numbers.
-  Ex power_of_two(Ex n) { return from_bits(shift_left(a_.add(n, whole(bias)), fraction_bits)); }
-
-  /// coefficients[0] + coefficients[1] x + ..., by Horner's rule.
-  Ex polynomial(Ex x, std::span<const double> coefficients) {
-    Ex sum = constant(coefficients.back());
-    for (std::size_t k = coefficients.size() - 1; k-- > 0;) {
-      sum = a_.fma(sum, x, constant(coefficients[k]));
-    }
-    return sum;
-  }
-
- private:
-  Arena& a_;
-};
+/// 2^n for an i64 in the range of normal numbers.
+Ex power_of_two(F64& f, Ex n) {
+  return f.from_bits(f.shift_left(f.add(n, f.word(bias)), fraction_bits));
+}
 
 // ---- exponentials -------------------------------------------------------------------------------
 
@@ -111,9 +62,9 @@ Ex reduce_ln2(F64& f, Ex x, Ex& n) {
 /// mantissa * 2^n for n within some thousands; in two steps, as the result may be denormal or
 /// infinite where 2^n alone is no number.
 Ex scaled(F64& f, Ex mantissa, Ex n) {
-  const Ex whole = f.integer(n);
+  const Ex whole = f.to_word(n);
   const Ex half = f.shift_right(whole, 1);
-  return f.mul(f.mul(mantissa, f.power_of_two(half)), f.power_of_two(f.sub(whole, half)));
+  return f.mul(f.mul(mantissa, power_of_two(f, half)), power_of_two(f, f.sub(whole, half)));
 }
 
 Ex exp_f64(F64 f, Ex x) {
@@ -141,7 +92,7 @@ Ex tanh_f64(F64 f, Ex x) {
   const Ex magnitude = f.clamped(f.absolute(x), 0, saturated);
   Ex n = nullptr;
   const Ex reduced = expm1_reduced(f, reduce_ln2(f, f.add(magnitude, magnitude), n));
-  const Ex power = f.power_of_two(f.integer(n));
+  const Ex power = power_of_two(f, f.to_word(n));
   const Ex expm1 = f.fma(power, reduced, f.add(power, -1));
   return f.flip_sign(f.div(expm1, f.add(expm1, 2)), f.sign_bit(x));
 }
@@ -158,10 +109,10 @@ Split split(F64& f, Ex x) {
   constexpr std::int64_t root_half = 0x3fe6a09e667f3bcd;
   const Ex denormal = f.less(x, std::numeric_limits<double>::min());
   const Ex normal = f.bits(f.select(denormal, f.mul(x, 0x1p54), x));
-  const Ex exponent = f.shift_right(f.sub(normal, f.whole(root_half)), fraction_bits);
+  const Ex exponent = f.shift_right(f.sub(normal, f.word(root_half)), fraction_bits);
   const Ex mantissa = f.from_bits(f.sub(normal, f.shift_left(exponent, fraction_bits)));
-  const Ex less = f.select(denormal, f.whole(54), f.whole(0));
-  return {f.from_integer(f.sub(exponent, less)), f.add(mantissa, -1)};
+  const Ex less = f.select(denormal, f.word(54), f.word(0));
+  return {f.to_float(f.sub(exponent, less)), f.add(mantissa, -1)};
 }
 
 /// atanh(s) = s + s^3/3 + ...: 2 atanh(s) - 2 s = s z tail(z) with z = s^2 < 0.0295, to 2^-58.
@@ -257,7 +208,8 @@ Ex pow_f64(F64 f, Ex x, Ex y) {
   const Ex zero = f.equal(magnitude, 0.0);
   const Ex infinite = f.equal(magnitude, infinity);
   const Ex negative_power = f.less(y, 0);
-  const Ex to_zero = f.either(f.both(zero, f.no(negative_power)), f.both(infinite, negative_power));
+  const Ex to_zero =
+      f.either(f.both(zero, f.logical_not(negative_power)), f.both(infinite, negative_power));
   const Ex extreme = f.select(to_zero, f.constant(0), f.constant(infinity));
   const Ex one = f.equal(magnitude, 1.0);
   const Ex unsigned_result =
@@ -265,10 +217,10 @@ Ex pow_f64(F64 f, Ex x, Ex y) {
 
   const Ex half = f.mul(y, 0.5);
   const Ex whole = f.equal(f.floor(y), y);
-  const Ex odd = f.both(whole, f.no(f.equal(f.floor(half), half)));
-  const Ex sign = f.select(odd, f.sign_bit(x), f.whole(0));
+  const Ex odd = f.both(whole, f.logical_not(f.equal(f.floor(half), half)));
+  const Ex sign = f.select(odd, f.sign_bit(x), f.word(0));
   const Ex signed_result = f.flip_sign(unsigned_result, sign);
-  const Ex undefined = f.both(f.both(f.less(x, 0), f.no(whole)), f.no(infinite));
+  const Ex undefined = f.both(f.both(f.less(x, 0), f.logical_not(whole)), f.logical_not(infinite));
   const Ex real = f.select(undefined, f.constant(not_a_number), signed_result);
   const Ex numbers = f.both(f.equal(x, x), f.equal(y, y));
   const Ex result = f.select(numbers, real, f.add(x, y));
@@ -302,7 +254,7 @@ Ex sin_or_cos(F64& f, Ex x, std::int64_t quarter) {
   const Ex n = f.rounded(f.mul(x, two_over_pi));
   const Ex reduced = f.fma(n, -low, f.fma(n, -middle, f.fma(n, -high, x)));
   const Ex r = f.select(f.greater(x, largest), f.mul(x, 0.0), reduced);
-  const Ex quadrant = f.add(f.integer(n), f.whole(quarter));
+  const Ex quadrant = f.add(f.to_word(n), f.word(quarter));
   // |r| <= pi/4: what is left out is below 2^-58.
   static constexpr std::array sine_tail = alternating<9>(1);
   static constexpr std::array cosine_tail = alternating<8>(2);
@@ -314,8 +266,8 @@ Ex sin_or_cos(F64& f, Ex x, std::int64_t quarter) {
   const Ex lost = f.sub(f.sub(f.constant(1), start), half);
   const Ex tail = f.neg(f.polynomial(z, cosine_tail));
   const Ex cosine = f.add(start, f.fma(f.mul(z, z), tail, lost));
-  const Ex even = f.equal_whole(f.masked(quadrant, 1), 0);
-  const Ex sign = f.shift_left(f.masked(quadrant, 2), 62);
+  const Ex even = f.equal_word(f.bit_and(quadrant, 1), 0);
+  const Ex sign = f.shift_left(f.bit_and(quadrant, 2), 62);
   return f.flip_sign(f.select(even, sine, cosine), sign);
 }
 
