@@ -10,21 +10,24 @@
 /// Amounts as dumps write them.
 namespace weft::compiler {
 
-/// "1.50 MiB", "3.2 M": three digits and a binary or decimal unit.
-inline std::string bytes_text(std::int64_t bytes) {
-  constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
+/// An amount in the largest unit of which there is one; each is `step` of the one before.
+inline std::string amount_text(std::int64_t amount, double step,
+                               const std::array<const char*, 5>& units) {
+  auto value = static_cast<double>(amount);
   std::size_t unit = 0;
-  for (; value >= 1024 && unit + 1 < units.size(); ++unit) value /= 1024;
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.2f} {}", value, units[unit]);
+  for (; value >= step && unit + 1 < units.size(); ++unit) value /= step;
+  return unit == 0 ? fmt::format("{}{}", amount, units[0])
+                   : fmt::format("{:.2f}{}", value, units[unit]);
 }
 
+/// "1.50 MiB".
+inline std::string bytes_text(std::int64_t bytes) {
+  return amount_text(bytes, 1024, {" B", " KiB", " MiB", " GiB", " TiB"});
+}
+
+/// "3.20 M".
 inline std::string count_text(std::int64_t count) {
-  constexpr std::array units = {"", " k", " M", " G", " T"};
-  auto value = static_cast<double>(count);
-  std::size_t unit = 0;
-  for (; value >= 1000 && unit + 1 < units.size(); ++unit) value /= 1000;
-  return unit == 0 ? fmt::format("{}", count) : fmt::format("{:.2f}{}", value, units[unit]);
+  return amount_text(count, 1000, {"", " k", " M", " G", " T"});
 }
 
 }  // namespace weft::compiler
