@@ -45,19 +45,7 @@ TEST_P(CudaTransfer, EveryCountsTheIterationsNumber) {
   EXPECT_EQ(stand_in::calls("cuMemcpyDtoHAsync"), 4);
 }
 
-TEST_P(CudaTransfer, RangesContinue) {
-  Training training;
-  Executable executable = training.executable(options());
-  Seen seen;
-  seen.watch(executable);
-  executable.run(0, 7);
-  executable.run(7, 8);
-  executable.run(8, 8);
-  executable.run(8, 20);
-  EXPECT_EQ(seen.filled, range(0, 20));
-  EXPECT_EQ(seen.received, range(0, 20));
-  EXPECT_EQ(training.sum(), sum_below(20));
-}
+TEST_P(CudaTransfer, RangesContinue) { ranges_continue<Training>(options()); }
 
 TEST_P(CudaTransfer, NestedLoopsSeeRunningNumbers) {
   // for 4: { for 5: { feed, accumulate }; receive } with the receiver's numbers those of the outer.
@@ -93,64 +81,13 @@ TEST_P(CudaTransfer, WithoutALoopTheRunsNumberCounts) {
 }
 
 TEST_P(CudaTransfer, AThrowingFeederStopsBeforeItsIteration) {
-  for (const std::int64_t bad : {0, 9, 19}) {
-    Training training;
-    Executable executable = training.executable(options());
-    Seen seen;
-    seen.watch(executable);
-    executable.set_feeder("data", [&](std::int64_t iteration, std::span<std::byte> to) {
-      if (iteration == bad) throw std::out_of_range("no more data");
-      put(to, value_of(iteration));
-    });
-    EXPECT_THROW(executable.run(), std::out_of_range);
-    EXPECT_EQ(training.sum(), sum_below(bad));
-    EXPECT_EQ(seen.received, range(0, bad));
-    seen.watch(executable);
-    executable.run(bad, 20);
-    EXPECT_EQ(training.sum(), sum_below(20));
-    EXPECT_EQ(seen.received, range(0, 20));
-  }
+  a_throwing_feeder_stops_before_its_iteration<Training>(options());
 }
 
-TEST_P(CudaTransfer, OneOfTwoFeedersThrows) {
-  Training training;
-  const auto x = training.b.arena(i64_scalar);
-  const auto more = training.b.feeder("more", i64_scalar);
-  training.b.plan.steps[0].body.push_back(feed(more, x));
-  Executable executable = training.executable(options());
-  Seen seen;
-  seen.watch(executable);
-  executable.set_feeder("more", [](std::int64_t iteration, std::span<std::byte>) {
-    if (iteration == 5) throw Error("five");
-  });
-  EXPECT_EQ(error_of([&] { executable.run(); }), "five");
-  EXPECT_EQ(training.sum(), sum_below(5));
-  EXPECT_EQ(seen.received, range(0, 5));
-}
+TEST_P(CudaTransfer, OneOfTwoFeedersThrows) { one_of_two_feeders_throws<Training>(options()); }
 
 TEST_P(CudaTransfer, AThrowingReceiverStopsAtTheNextIteration) {
-  for (const std::int64_t bad : {0, 9, 19}) {
-    Training training;
-    Executable executable = training.executable(options());
-    Seen seen;
-    seen.watch(executable);
-    Numbers received;
-    executable.set_receiver("loss", [&](std::int64_t iteration, std::span<const TensorView>) {
-      if (iteration == bad) throw std::domain_error("the loss is not a number");
-      received.push_back(iteration);
-    });
-    EXPECT_THROW(executable.run(), std::domain_error);
-    EXPECT_EQ(received, range(0, bad));
-    // As on the host: the queue holds 4 more, one waits for a place in it.
-    std::int64_t done = bad + 1;
-    while (done <= 20 && training.sum() != sum_below(done)) ++done;
-    EXPECT_LE(done, GetParam() ? bad + 1 : std::min<std::int64_t>(bad + 7, 20));
-    seen.watch(executable);
-    seen.filled.clear();
-    executable.run(0, 20);
-    EXPECT_EQ(seen.filled, range(0, 20));
-    EXPECT_EQ(training.sum(), sum_below(done) + sum_below(20));
-  }
+  a_throwing_receiver_stops_at_the_next_iteration<Training>(options());
 }
 
 TEST_P(CudaTransfer, OtherReceiversGetTheirsWhenOneThrows) {
@@ -209,16 +146,7 @@ TEST_F(CudaTransferThreads, ASlowReceiverLosesNothingAndBoundsTheQueue) {
   EXPECT_EQ(seen.received, range(0, 30));
 }
 
-TEST_F(CudaTransferThreads, ManyShortRuns) {
-  Training training(400, 3);
-  Executable executable = training.executable({});
-  Seen seen;
-  seen.watch(executable);
-  for (std::int64_t i = 0; i < 400; ++i) executable.run(i, i + 1);
-  EXPECT_EQ(seen.filled, range(0, 400));
-  EXPECT_EQ(seen.received, range(0, 400, 3));
-  EXPECT_EQ(training.sum(), sum_below(400));
-}
+TEST_F(CudaTransferThreads, ManyShortRuns) { many_short_runs<Training>({}, 400, 3); }
 
 }  // namespace
 }  // namespace weft::runtime::testing

@@ -7,75 +7,21 @@
 #include <thread>
 #include <vector>
 
-#include "fake.h"
+#include "training.h"
 
 namespace weft::runtime::testing {
 namespace {
-
-using Numbers = std::vector<std::int64_t>;
 
 void accumulate(void* const* arguments, void*, std::int64_t, std::int64_t) {
   *argument<std::int64_t>(arguments, 1) += *argument<std::int64_t>(arguments, 0);
 }
 
-/// A training loop in miniature: each iteration adds the fed number to the state "sum" and then
-/// lets the receiver see the sum.
-struct Training {
-  PlanBuilder b;
-  State state;
-
-  explicit Training(std::int64_t count = 20, std::int64_t every = 1) {
-    const auto index = b.arena(i64_scalar);
-    const auto x = b.arena(i64_scalar);
-    const auto sum = b.state("sum", i64_scalar);
-    const auto data = b.feeder("data", i64_scalar);
-    const auto loss = b.receiver("loss", {i64_scalar, i64_scalar}, every);
-    const auto k = b.kernel("accumulate", 1, accumulate);
-    b.plan.steps = {
-        loop(index, count, {feed(data, x), launch(k, {x, sum}), receive(loss, {sum, x})})};
-    state.add("sum", i64_scalar);
-  }
-  Executable executable(const RunOptions& options) {
-    Executable made = b.executable(options);
-    made.bind(state);
-    return made;
-  }
-  std::int64_t sum() { return state.data<std::int64_t>("sum")[0]; }
-};
-
-std::int64_t value_of(std::int64_t iteration) { return iteration * iteration + 1; }
-std::int64_t sum_below(std::int64_t iteration) {
-  std::int64_t sum = 0;
-  for (std::int64_t i = 0; i < iteration; ++i) sum += value_of(i);
-  return sum;
-}
-Numbers range(std::int64_t from, std::int64_t to, std::int64_t every = 1) {
-  Numbers numbers;
-  for (std::int64_t i = from; i < to; ++i) {
-    if (i % every == 0) numbers.push_back(i);
-  }
-  return numbers;
-}
-
-/// What the callbacks saw. Written by one thread at a time, read after run().
-struct Seen {
-  Numbers filled;
-  Numbers received;
-  Numbers sums;
-
-  void watch(Executable& executable) {
-    executable.set_feeder("data", [this](std::int64_t iteration, std::span<std::byte> to) {
-      filled.push_back(iteration);
-      put(to, value_of(iteration));
-    });
-    executable.set_receiver("loss",
-                            [this](std::int64_t iteration, std::span<const TensorView> tensors) {
-                              received.push_back(iteration);
-                              sums.push_back(get(tensors[0]));
-                              EXPECT_EQ(get(tensors[1]), value_of(iteration));
-                              EXPECT_EQ(tensors[0].type, i64_scalar);
-                            });
-  }
+/// The training loop in miniature, of single numbers.
+struct Training : TrainingLoop<PlanBuilder> {
+  explicit Training(std::int64_t count = 20, std::int64_t every = 1)
+      : TrainingLoop(count, every, i64_scalar, [](PlanBuilder& builder, const Type&) {
+          return builder.kernel("accumulate", 1, accumulate);
+        }) {}
 };
 
 class Transfer : public ::testing::TestWithParam<bool> {
@@ -87,6 +33,7 @@ TEST_P(Transfer, InOrderOnceEachAndNoneBeyondTheEnd) {
   Training training(300);
   Executable executable = training.executable(options());
   Seen seen;
+  seen.type = training.type;
   seen.watch(executable);
   executable.run();
   EXPECT_EQ(seen.filled, range(0, 300));
@@ -105,20 +52,7 @@ TEST_P(Transfer, EveryCountsTheIterationsNumber) {
   EXPECT_EQ(seen.received, (Numbers{6, 12, 18}));
 }
 
-TEST_P(Transfer, RangesContinue) {
-  Training training;
-  Executable executable = training.executable(options());
-  Seen seen;
-  seen.watch(executable);
-  executable.run(0, 7);
-  EXPECT_EQ(seen.filled, range(0, 7));
-  executable.run(7, 8);
-  executable.run(8, 8);
-  executable.run(8, 20);
-  EXPECT_EQ(seen.filled, range(0, 20));
-  EXPECT_EQ(seen.received, range(0, 20));
-  EXPECT_EQ(training.sum(), sum_below(20));
-}
+TEST_P(Transfer, RangesContinue) { ranges_continue<Training>(options()); }
 
 TEST_P(Transfer, NestedLoopsSeeRunningNumbers) {
   Training training;
@@ -176,71 +110,13 @@ TEST_P(Transfer, BesideTheOnlyLoopTheNumberIsZero) {
 }
 
 TEST_P(Transfer, AThrowingFeederStopsBeforeItsIteration) {
-  for (const std::int64_t bad : {0, 9, 19}) {
-    Training training;
-    Executable executable = training.executable(options());
-    Seen seen;
-    seen.watch(executable);
-    executable.set_feeder("data", [&](std::int64_t iteration, std::span<std::byte> to) {
-      if (iteration == bad) throw std::out_of_range("no more data");
-      put(to, value_of(iteration));
-    });
-    EXPECT_THROW(executable.run(), std::out_of_range);
-    EXPECT_EQ(training.sum(), sum_below(bad));
-    EXPECT_EQ(seen.received, range(0, bad));
-    seen.watch(executable);
-    executable.run(bad, 20);
-    EXPECT_EQ(training.sum(), sum_below(20));
-    EXPECT_EQ(seen.received, range(0, 20));
-  }
+  a_throwing_feeder_stops_before_its_iteration<Training>(options());
 }
 
-TEST_P(Transfer, OneOfTwoFeedersThrows) {
-  Training training;
-  const auto x = training.b.arena(i64_scalar);
-  const auto more = training.b.feeder("more", i64_scalar);
-  auto& body = training.b.plan.steps[0].body;
-  body.push_back(feed(more, x));  // even where its step comes last, no kernel has run before
-  Executable executable = training.executable(options());
-  Seen seen;
-  seen.watch(executable);
-  executable.set_feeder("more", [](std::int64_t iteration, std::span<std::byte>) {
-    if (iteration == 5) throw Error("five");
-  });
-  EXPECT_EQ(error_of([&] { executable.run(); }), "five");
-  EXPECT_EQ(training.sum(), sum_below(5));
-  EXPECT_EQ(seen.received, range(0, 5));
-}
+TEST_P(Transfer, OneOfTwoFeedersThrows) { one_of_two_feeders_throws<Training>(options()); }
 
 TEST_P(Transfer, AThrowingReceiverStopsAtTheNextIteration) {
-  for (const std::int64_t bad : {0, 9, 19}) {
-    Training training;
-    Executable executable = training.executable(options());
-    Seen seen;
-    seen.watch(executable);
-    Numbers received;
-    std::atomic<bool> thrown{false};
-    executable.set_receiver("loss", [&](std::int64_t iteration, std::span<const TensorView>) {
-      EXPECT_FALSE(thrown.load());
-      if (iteration == bad) {
-        thrown = true;
-        throw std::domain_error("the loss is not a number");
-      }
-      received.push_back(iteration);
-    });
-    EXPECT_THROW(executable.run(), std::domain_error);
-    EXPECT_EQ(received, range(0, bad));
-    // State is that after some whole iteration: `bad`, or one of those that were under way; the
-    // queue holds 4 more, one waits for a place in it.
-    std::int64_t done = bad + 1;
-    while (done <= 20 && training.sum() != sum_below(done)) ++done;
-    EXPECT_LE(done, GetParam() ? bad + 1 : std::min<std::int64_t>(bad + 7, 20));
-    seen.watch(executable);
-    seen.filled.clear();
-    executable.run(0, 20);
-    EXPECT_EQ(seen.filled, range(0, 20));
-    EXPECT_EQ(training.sum(), sum_below(done) + sum_below(20));
-  }
+  a_throwing_receiver_stops_at_the_next_iteration<Training>(options());
 }
 
 TEST_P(Transfer, OtherReceiversGetTheirsWhenOneThrows) {
@@ -504,16 +380,7 @@ TEST(TransferThreads, LargeTensorsAreCopiedWhole) {
   EXPECT_EQ(right, 6);
 }
 
-TEST(TransferThreads, ManyShortRuns) {
-  Training training(2000);
-  Executable executable = training.executable({.threads = 3});
-  Seen seen;
-  seen.watch(executable);
-  for (std::int64_t i = 0; i < 2000; ++i) executable.run(i, i + 1);
-  EXPECT_EQ(seen.filled, range(0, 2000));
-  EXPECT_EQ(seen.received, range(0, 2000));
-  EXPECT_EQ(training.sum(), sum_below(2000));
-}
+TEST(TransferThreads, ManyShortRuns) { many_short_runs<Training>({.threads = 3}, 2000, 1); }
 
 }  // namespace
 }  // namespace weft::runtime::testing
