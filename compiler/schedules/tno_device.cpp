@@ -4,6 +4,7 @@
 #include "compiler/schedules/fourier_sweeps.h"
 #include "compiler/schedules/schedule.h"
 #include "compiler/schedules/tno_direct.h"
+#include "compiler/schedules/tno_direct_gradient.h"
 #include "compiler/schedules/tno_lines.h"
 
 /// The Toeplitz operator and its gradients on a GPU (tno_lines.h says which convolutions these
@@ -288,6 +289,10 @@ void schedule_tno_device(GroupEmitter& emitter, const DeviceOptions& options) {
   const Node& node = *emitter.group().anchor;
   if (tno_is_direct(node, options)) {
     schedule_tno_direct(emitter, options);
+    return;
+  }
+  if (node.is("tno_gradient_t") && tno_gradient_t_is_direct(node, options)) {
+    emit_tno_direct_gradient(emitter, options);
     return;
   }
   TnoDevice kernel(emitter, options);

@@ -56,11 +56,12 @@ class TnoLines {
   Ex coefficient(Ex group, Ex number, Ex channel, Ex inside);
   /// Lets the inverse transform end in the gradient of t, the last result.
   void write_coefficients(Signal& signal, Ex group, Ex channel);
+  /// One of t's n or 2n - 1 in its gradient.
+  void write_lag(Ex group, Ex lag, Ex channel, Ex value);
 
  private:
   bool has_second_half() const { return e_.lags() > length_; }
   Ex element(std::size_t operand, const std::vector<Ex>& index, Ex predicate);
-  void write_lag(Ex group, Ex lag, Ex channel, Ex value);
 
   GroupEmitter& emitter_;
   loop::Arena& a_;
