@@ -203,10 +203,11 @@ void mma_tf32(IntrinsicCall& call) {
 void round_tf32(IntrinsicCall& call) {
   each_lane(call, [&](int, std::size_t l) {
     auto bits = static_cast<std::uint32_t>(call.operands[0][l]);
+    const bool is_nan = std::isnan(f32_of(bits));
     const bool finite = (bits & 0x7f800000U) != 0x7f800000U;
     // A carry out of the fraction raises the exponent, at the top to infinity.
     if (finite) bits += 0x1000U;
-    call.results[0][l] = signed_word(std::isnan(f32_of(bits)) ? 0x7fffffffU : bits & 0xffffe000U);
+    call.results[0][l] = signed_word(is_nan ? 0x7fffffffU : bits & 0xffffe000U);
   });
 }
 void pack_f16(IntrinsicCall& call) { pack(call, interpreter::to_f16); }
