@@ -460,7 +460,28 @@ Value* Arithmetic::cast(Scalar from, Scalar to, Value* a) {
                      : builder_.CreateZExtOrTrunc(a, result);
 }
 
+Value* Arithmetic::convert_opaquely(llvm::Intrinsic::ID conversion, llvm::Type* element, Value* a) {
+  const auto one = [&](Value* value) {
+    // The type that the intrinsics are overloaded on is the wider one.
+    return builder_.CreateIntrinsic(conversion, {builder_.getFloatTy()}, {value});
+  };
+  const auto* vector = llvm::dyn_cast<llvm::FixedVectorType>(a->getType());
+  if (vector == nullptr) return one(a);
+  Value* result = llvm::PoisonValue::get(like(element, a));
+  for (unsigned lane = 0; lane < vector->getNumElements(); ++lane) {
+    result =
+        builder_.CreateInsertElement(result, one(builder_.CreateExtractElement(a, lane)), lane);
+  }
+  return result;
+}
+
+/// Where f16's arithmetic flushes: of widened operands LLVM compares, adds and multiplies the f16
+/// themselves where that rounds alike, and NVPTX makes ".ftz" instructions of it for functions
+/// whose f32 are flushed. The language's f16 have denormals.
 Value* Arithmetic::half_to_float(Value* bits) {
+  if (features_.half && features_.half_flushes) {
+    return convert_opaquely(llvm::Intrinsic::convert_from_fp16, builder_.getFloatTy(), bits);
+  }
   llvm::Type* single = like(builder_.getFloatTy(), bits);
   if (features_.half) {
     return builder_.CreateFPExt(builder_.CreateBitCast(bits, like(builder_.getHalfTy(), bits)),
@@ -485,6 +506,9 @@ Value* Arithmetic::half_to_float(Value* bits) {
 }
 
 Value* Arithmetic::float_to_half(Value* value) {
+  if (features_.half && features_.half_flushes) {
+    return convert_opaquely(llvm::Intrinsic::convert_to_fp16, builder_.getInt16Ty(), value);
+  }
   llvm::Type* half = like(builder_.getInt16Ty(), value);
   if (features_.half) {
     return builder_.CreateBitCast(builder_.CreateFPTrunc(value, like(builder_.getHalfTy(), value)),

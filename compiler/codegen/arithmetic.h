@@ -18,7 +18,9 @@ bool has_feature(const std::string& features, std::string_view feature);
 /// The instructions of a target that scalar operations are made of.
 struct ArithmeticFeatures {
   bool fma = false;
-  bool half = false;        ///< conversions between f16 and f32
+  bool half = false;  ///< conversions between f16 and f32
+  /// Arithmetic of f16 flushes denormals where f32's does: conversions are to stay what they are.
+  bool half_flushes = false;
   bool bfloat = false;      ///< the conversion of f32 to bf16
   bool extremum = false;    ///< of f32: NaN where either is
   bool library = true;      ///< the C library's functions
@@ -65,6 +67,9 @@ class Arithmetic {
   llvm::Value* extremum(bool minimum, loop::Scalar scalar, llvm::Value* a, llvm::Value* b);
   /// A function of the C library for each of the first `active` lanes; the others give 0.
   llvm::Value* call(const char* function, llvm::Value* a, llvm::Value* b, unsigned active);
+  /// A conversion that LLVM does not see through, of each lane.
+  llvm::Value* convert_opaquely(llvm::Intrinsic::ID conversion, llvm::Type* element,
+                                llvm::Value* a);
   llvm::Value* half_to_float(llvm::Value* bits);
   llvm::Value* float_to_half(llvm::Value* value);
   llvm::Value* float_to_bfloat(llvm::Value* value);

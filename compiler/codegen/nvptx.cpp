@@ -221,6 +221,7 @@ GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::strin
   Emitter emitter(kernel, target, storage, module,
                   {.fma = true,
                    .half = true,
+                   .half_flushes = true,
                    .bfloat = true,
                    .extremum = true,
                    .library = false,

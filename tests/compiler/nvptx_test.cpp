@@ -89,6 +89,28 @@ TEST(Nvptx, SixteenBitsAreConvertedInRegisters) {
   }
 }
 
+// A function whose f32 are flushed has f16 flushed too, wherever LLVM computes with them.
+TEST(Nvptx, NothingIsComputedInSixteenBits) {
+  const std::string ptx = generate([&](loop::Kernel& kernel, loop::Builder& b) {
+    loop::Arena& a = b.arena();
+    const auto* x = kernel.argument("x", DType::f16, 1024, false);
+    const auto* y = kernel.argument("y", DType::f16, 1024, false);
+    const auto* sum = kernel.argument("sum", DType::f16, 1024, true);
+    const auto* less = kernel.argument("less", DType::boolean, 1024, true);
+    b.phase(8, 128, [&](Ex block, Ex thread) {
+      const Ex at = b.let(a.add(a.mul(block, a.integer(128)), thread));
+      const Ex left = b.let(a.load(x, at));
+      const Ex right = b.let(a.load(y, at));
+      b.store(sum, at, a.add(left, right));
+      b.store(less, at, a.less(left, right));
+    });
+  });
+  EXPECT_TRUE(has(ptx, "add.rn.ftz.f32")) << ptx;
+  EXPECT_TRUE(has(ptx, "cvt.ftz.f32.f16") || has(ptx, "cvt.f32.f16")) << ptx;
+  EXPECT_FALSE(has(ptx, ".ftz.f16 ") || has(ptx, ".ftz.f16\t")) << ptx;
+  EXPECT_FALSE(has(ptx, "setp.lt.f16")) << ptx;
+}
+
 TEST(Nvptx, ABlockReducesThroughSharedMemory) {
   const std::string ptx = generate([](loop::Kernel& kernel, loop::Builder& b) {
     loop::Arena& a = b.arena();

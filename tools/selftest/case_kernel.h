@@ -107,6 +107,8 @@ void add_tensor_copy(std::vector<IntrinsicCase>& cases, const Intrinsic& row);
 /// Registers that warps hand over.
 void add_registers(std::vector<IntrinsicCase>& cases, const Intrinsic& row);
 void add_operations(std::vector<IntrinsicCase>& cases);
+/// On elements of 16 bits.
+void add_narrow_operations(std::vector<IntrinsicCase>& cases);
 /// Every type in memory to every other: the load's conversion, the cast and the store's rounding.
 void add_casts(std::vector<IntrinsicCase>& cases);
 

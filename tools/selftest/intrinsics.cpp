@@ -528,6 +528,7 @@ std::vector<IntrinsicCase> intrinsic_cases() {
     if (std::find(skipped.begin(), skipped.end(), row.name) == skipped.end()) add_row(cases, row);
   }
   add_operations(cases);
+  add_narrow_operations(cases);
   add_casts(cases);
   return cases;
 }

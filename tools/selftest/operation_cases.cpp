@@ -112,6 +112,75 @@ void add_operations(std::vector<IntrinsicCase>& cases) {
   }
 }
 
+/// Operations on elements of 16 bits in memory, in the registers' type: widened, computed and
+/// rounded once, denormals of 16 bits being ordinary numbers.
+void add_narrow_operations(std::vector<IntrinsicCase>& cases) {
+  using loop::Binary;
+  using loop::Unary;
+  const auto add = [&](std::string_view operation, DType dtype, std::size_t arity, bool truth,
+                       const Value& value) {
+    const std::string name = fmt::format("{}.{}", operation, weft::name(dtype));
+    Operands random(name);
+    CaseKernel one(name, 80);
+    std::vector<const Buffer*> in;
+    std::int64_t count = 0;
+    for (std::size_t i = 0; i < arity; ++i) {
+      Bytes bytes = random.elements(dtype, false, i);
+      count = static_cast<std::int64_t>(bytes.size() / size_of(dtype));
+      in.push_back(one.input(dtype, std::move(bytes)));
+    }
+    const Buffer* out = one.output(truth ? DType::i32 : dtype, count);
+    one.phase(count, [&](loop::Builder& b, Ex position, Ex) {
+      loop::Arena& a = one.arena();
+      std::vector<Ex> operands;
+      for (const Buffer* buffer : in) operands.push_back(b.let(a.load(buffer, position)));
+      b.store(out, position, stored(a, value(a, operands)));
+    });
+    cases.push_back(one.take());
+  };
+  for (const DType dtype : {DType::f16, DType::bf16}) {
+    for (const auto& [operation, op] : {std::pair{"negate", Unary::negate},
+                                        {"absolute", Unary::absolute},
+                                        {"square_root", Unary::square_root},
+                                        {"floor", Unary::floor},
+                                        {"round_even", Unary::round_even}}) {
+      add(operation, dtype, 1, false,
+          [op = op](loop::Arena& a, std::span<const Ex> x) { return a.unary(op, x[0]); });
+    }
+    for (const auto& [operation, op] : {std::pair{"add", Binary::add},
+                                        {"subtract", Binary::subtract},
+                                        {"multiply", Binary::multiply},
+                                        {"divide", Binary::divide},
+                                        {"minimum", Binary::minimum},
+                                        {"maximum", Binary::maximum}}) {
+      add(operation, dtype, 2, false,
+          [op = op](loop::Arena& a, std::span<const Ex> x) { return a.binary(op, x[0], x[1]); });
+    }
+    for (const auto& [operation, op] : {std::pair{"equal", Binary::equal},
+                                        {"not_equal", Binary::not_equal},
+                                        {"less", Binary::less},
+                                        {"less_equal", Binary::less_equal}}) {
+      add(operation, dtype, 2, true,
+          [op = op](loop::Arena& a, std::span<const Ex> x) { return a.binary(op, x[0], x[1]); });
+      add(fmt::format("{}_half", operation), dtype, 1, true,
+          [op = op](loop::Arena& a, std::span<const Ex> x) {
+            return a.binary(op, a.constant(Scalar::f32, 0.5), x[0]);
+          });
+      add(fmt::format("{}_zero", operation), dtype, 1, true,
+          [op = op](loop::Arena& a, std::span<const Ex> x) {
+            return a.binary(op, a.constant(Scalar::f32, 0), x[0]);
+          });
+    }
+    add("fma", dtype, 3, false,
+        [](loop::Arena& a, std::span<const Ex> x) { return a.fma(x[0], x[1], x[2]); });
+    // What only positive numbers pass.
+    add("select", dtype, 1, false, [](loop::Arena& a, std::span<const Ex> x) {
+      const Ex zero = a.constant(Scalar::f32, 0);
+      return a.select(a.less(zero, x[0]), x[0], zero);
+    });
+  }
+}
+
 void add_casts(std::vector<IntrinsicCase>& cases) {
   constexpr std::array types = {DType::f64, DType::f32, DType::f16, DType::bf16,
                                 DType::i64, DType::i32, DType::u8,  DType::boolean};
