@@ -70,7 +70,7 @@ void run_entry(const Module& module, const TestDevice& device, const Shape& shap
   const Entry& entry = module.entries().at(0);
   std::vector<std::byte> parameters(static_cast<std::size_t>(entry.parameter_bytes));
   std::size_t index = 0;
-  const auto place = [&](const auto& argument) {
+  [[maybe_unused]] const auto place = [&](const auto& argument) {
     const Parameter& parameter = entry.parameters.at(index++);
     ASSERT_LE(sizeof argument, static_cast<std::size_t>(parameter.bytes)) << parameter.name;
     std::memcpy(parameters.data() + parameter.offset, &argument, sizeof argument);

@@ -158,7 +158,8 @@ inline double odd(double sum, double error) {
   const double side = sum * error;  // exact sums, infinities and NaN: neither < 0 nor > 0
   auto bits = std::bit_cast<std::int64_t>(sum);
   bits += side < 0 ? -1 : 0;
-  bits |= side != 0 && side == side ? 1 : 0;
+  bits |= side < 0 ? 1 : 0;
+  bits |= side > 0 ? 1 : 0;
   return std::bit_cast<double>(bits);
 }
 inline double add_odd(double a, double b) {
@@ -181,7 +182,7 @@ inline float odd_float(double value) {
   const double side = result * (value - result);
   auto bits = std::bit_cast<std::int32_t>(result);
   bits += side < 0 ? -1 : 0;
-  bits |= side != 0 && side == side ? 1 : 0;
+  bits |= side < 0 || side > 0 ? 1 : 0;
   return std::bit_cast<float>(bits);
 }
 template <>
