@@ -8,6 +8,7 @@
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/matrix_unit.h"
 #include "compiler/schedules/thread_indices.h"
+#include "compiler/schedules/tno_gradient_layout.h"
 #include "compiler/schedules/tno_lines.h"
 
 /// The gradient of the Toeplitz operator for its coefficients, sum g_i x_(i-k) over the positions i
@@ -28,81 +29,15 @@ using ir::Node;
 using loop::Ex;
 using loop::Role;
 using loop::Scalar;
+using Layout = TnoGradientLayout;
 
-/// Channels of a block: half a sector of 16-bit elements, whose other half is the neighbouring
-/// block's. Whole sectors would leave no memory for the next rows of the batch.
-constexpr std::int64_t channels = 8;
-constexpr std::int64_t rows = 16;              ///< of a product
-constexpr std::int64_t columns = 8;            ///< and positions in a half of its steps
-constexpr std::int64_t lags = rows * columns;  ///< of a product's sums
-constexpr std::int64_t half = lags / 2;        ///< lags between the halves of the steps
-constexpr std::int64_t classes = half / columns;
-/// What fits the registers of a thread of 512, and of 256.
-constexpr std::int64_t two_warps_fragments = 16;
-constexpr std::int64_t most_fragments = 32;
-/// Fragments of x that stay in registers while those of g pass.
-constexpr std::int64_t kept_fragments = 8;
-/// About as many as large GPUs have multiprocessors. A number of its own, so that sums have the
-/// same order on all of them.
-constexpr std::int64_t wanted_blocks = 128;
-/// Rows of the batch are brought together while they have fewer positions.
-constexpr std::int64_t stage_positions = 1024;
+constexpr std::int64_t channels = Layout::channels;
+constexpr std::int64_t columns = Layout::columns;
+constexpr std::int64_t lags = Layout::lags;
+constexpr std::int64_t half = Layout::half;
+constexpr std::int64_t kept_fragments = Layout::kept_fragments;
 constexpr std::int64_t add_threads = 512;
 constexpr std::int64_t add_lags = 8;  ///< of a thread
-constexpr std::int64_t word_bytes = 4;
-
-/// `size` or a little more: `rest` modulo the 32 banks.
-std::int64_t with_rest(std::int64_t size, std::int64_t rest) {
-  return size + ((rest - size) % warp + warp) % warp;
-}
-
-/// How work and memory are laid out; of the shapes alone, but for the number of stages.
-struct Layout {
-  std::int64_t fragments;    ///< of 128 positions, and of as many lags
-  std::int64_t warps;        ///< of a channel
-  std::int64_t row_parts;    ///< of the batch
-  std::int64_t chunk;        ///< rows of the batch in a part
-  std::int64_t class_parts;  ///< of the classes
-  std::int64_t together;     ///< rows of the batch in a stage
-  std::int64_t stages = 0;   ///< 0: there is no room for one
-  // Words of a row of the batch and a channel: pairs of neighbours of the one operand, then of the
-  // other those that begin at even positions and at odd ones. A margin is before position 0.
-  std::int64_t even_at;
-  std::int64_t odd_at;
-  std::int64_t pitch;
-
-  static constexpr std::int64_t margin = 4;
-
-  Layout(const TnoExtents& e, std::int64_t shared_bytes)
-      : fragments(divide_up(e.n, lags)), warps(fragments <= two_warps_fragments ? 2 : 1) {
-    const std::int64_t alone = e.groups * divide_up(e.d, channels);
-    const std::int64_t parts = std::max<std::int64_t>(wanted_blocks / alone, 1);
-    chunk = divide_up(e.batch, std::min(e.batch, parts));
-    row_parts = divide_up(e.batch, chunk);
-    class_parts = 1;
-    constexpr std::int64_t worth_sharing = 4;
-    while (fragments >= worth_sharing && 2 * class_parts * row_parts <= parts &&
-           2 * class_parts * warps <= classes) {
-      class_parts *= 2;
-    }
-    const std::int64_t pairs = half * fragments;
-    // Fragments of the last positions end 56 further.
-    even_at = pairs + half / 2 - margin;
-    odd_at = even_at + with_rest(pairs + margin, warp / 2);
-    pitch = with_rest(odd_at + pairs + margin, 4);
-    const std::int64_t fitting = shared_bytes / (channels * pitch * word_bytes);
-    together =
-        std::clamp<std::int64_t>(std::min(stage_positions / (lags * fragments), fitting), 1, chunk);
-    while (chunk % together != 0) --together;
-    stages = std::min<std::int64_t>(fitting / together, chunk > together ? 2 : 1);
-  }
-
-  std::int64_t stage_words() const { return together * channels * pitch; }
-  std::int64_t parts() const { return row_parts * class_parts; }
-  std::int64_t threads() const { return warp * channels * warps; }
-  std::int64_t warp_classes() const { return classes / class_parts / warps; }
-  std::int64_t lags_padded() const { return lags * fragments; }
-};
 
 class DirectTnoGradient {
  public:
@@ -192,7 +127,7 @@ class DirectTnoGradient {
 
   void for_stages() {
     // Points that are read for a stage while the one before is multiplied.
-    const std::int64_t turns = layout_.together * layout_.warp_classes();
+    const std::int64_t turns = layout_.turns();
     const std::int64_t pieces = divide_up(points_of_stage(), turns * layout_.threads());
     const Ex rows_here = a_.binary(loop::Binary::minimum, a_.integer(layout_.chunk),
                                    a_.sub(a_.integer(e_.batch), first_row_));
@@ -201,13 +136,9 @@ class DirectTnoGradient {
     const auto words_of = [&](Ex stage) {
       return scaled(a_.floor_mod(stage, layout_.stages), layout_.stage_words());
     };
-    const auto fill = [&](Ex stage) {
-      const Ex to = b_.let(words_of(stage));
-      for_numbers(points_of_stage(), [&](Ex number) { bring(to, stage, number); });
-    };
-    if (layout_.stages == 2) fill(a_.integer(0));
+    if (layout_.stages == 2) fill(a_.integer(0), a_.integer(0));
     b_.loop(count, [&](Ex stage) {
-      if (layout_.stages == 1) fill(stage);
+      if (layout_.stages == 1) fill(a_.integer(0), stage);
       b_.barrier();
       const Ex from = b_.let(words_of(stage));
       b_.loop(turns, Role::serial, 1, [&](Ex turn) {
@@ -305,6 +236,25 @@ class DirectTnoGradient {
           a_.add(scaled(a_.floor_div(number, count), layout_.pitch), a_.floor_mod(number, count));
       b_.store(words_, plus(at, first), a_.integer(Scalar::i32, 0));
     });
+  }
+
+  /// A whole stage, some loads under way at a time.
+  void fill(Ex to, Ex stage) {
+    constexpr std::int64_t at_once = 4;
+    for (const bool shifted : {false, true}) {
+      const std::int64_t pairs = shifted ? shifted_pairs() : straight_pairs();
+      const std::int64_t total = layout_.together * pairs * (channels / width_);
+      const std::int64_t all = at_once * layout_.threads();
+      const auto some = [&](Ex first, std::int64_t count) {
+        for (std::int64_t i = 0; i < count; ++i) {
+          if_below(b_, a_.add(first, plus(thread_, i * layout_.threads())), total,
+                   [&](Ex number) { bring_pair(to, stage, number, pairs, shifted); });
+        }
+      };
+      b_.loop(total / all, Role::serial, 1, [&](Ex turn) { some(scaled(turn, all), at_once); });
+      const std::int64_t done = total / all * all;
+      some(a_.integer(done), divide_up(total - done, layout_.threads()));
+    }
   }
 
   /// One of a stage's points, a pair of neighbours of `width_` channels, to its place in shared
@@ -553,52 +503,6 @@ class DirectTnoGradient {
   const loop::Buffer* workspace_ = nullptr;  ///< [direction][part][group][channel][lag]
 };
 
-/// What choosing depends on, of an H100 (docs/kernels.md), in cycles of all of its multiprocessors:
-/// a number of them that is fixed, like that of the blocks, so that results do not depend on the
-/// machine.
-struct Cost {
-  static constexpr double cycles_per_product = 2048.0 / 1200;
-  static constexpr double cache_bytes = 24;  ///< that a multiprocessor gets in a cycle
-  static constexpr double launch = 2500;
-  static constexpr double cycles_per_picosecond = 1.75e-3;
-
-  static double direct(const TnoExtents& e, const Layout& layout) {
-    const auto fragments = static_cast<double>(layout.fragments);
-    double words = 0;
-    for (std::int64_t first = 0; first < layout.fragments; first += kept_fragments) {
-      const std::int64_t rest = layout.fragments - first;
-      words += static_cast<double>(2 * std::min(kept_fragments, rest) + 2 * rest);
-    }
-    const double products = fragments * (fragments + 1) / 2;
-    const std::int64_t own_classes = classes / layout.class_parts;
-    const auto pairs = static_cast<double>(layout.chunk * channels * own_classes);
-    const double multiply = pairs * std::max(products * cycles_per_product, words);
-    // Whole sectors of two operands come for half of them.
-    constexpr double position_bytes = 2 * 4;
-    const double fill =
-        static_cast<double>(layout.chunk * channels * e.n) * position_bytes / cache_bytes;
-    const double block = layout.stages == 1 ? multiply + fill : std::max(multiply, fill);
-    const std::int64_t directions = e.causal ? 1 : 2;
-    const std::int64_t blocks = directions * layout.parts() * e.groups * divide_up(e.d, channels);
-    double total = launch + block * static_cast<double>(divide_up(blocks, wanted_blocks));
-    if (layout.parts() > 1) {
-      const auto sums =
-          static_cast<double>(directions * layout.parts() * e.groups * e.d * layout.lags_padded());
-      constexpr double sum_bytes = 2 * 4;  // written and read
-      total += launch + sums * sum_bytes / (cache_bytes * static_cast<double>(wanted_blocks));
-    }
-    return total;
-  }
-
-  /// Of the convolution: the transforms of x and g, their product and what waits for it.
-  static double convolution(const TnoExtents& e) {
-    constexpr std::int64_t whole_sectors = 1024;
-    const double picoseconds = e.n <= whole_sectors ? 8 : 10;
-    const auto elements = static_cast<double>(e.batch * e.groups * e.d) * static_cast<double>(e.n);
-    return 2 * launch + elements * picoseconds * cycles_per_picosecond;
-  }
-};
-
 }  // namespace
 
 bool tno_gradient_t_is_direct(const Node& node, const DeviceOptions& options) {
@@ -607,8 +511,7 @@ bool tno_gradient_t_is_direct(const Node& node, const DeviceOptions& options) {
   if (type != DType::f16 && type != DType::bf16) return false;
   const TnoExtents e(node);
   const Layout layout(e, options.shared_bytes());
-  return layout.fragments <= most_fragments && layout.stages > 0 &&
-         Cost::direct(e, layout) <= Cost::convolution(e);
+  return layout.fits() && layout.cycles(e) <= Layout::cycles_of_transforms(e);
 }
 
 void emit_tno_direct_gradient(GroupEmitter& emitter, const DeviceOptions& options) {
