@@ -125,10 +125,13 @@ TEST(PtxAsynchronous, BoxesOfTensors) {
     for (int row = 0; row < 4; ++row) {
       for (int column = 0; column < 8; ++column) {
         const auto at = [&](int x, int y) -> std::uint32_t {
-          return x < 0 || y < 0 || x >= 10 || y >= 5 ? 0
-                                                     : tensor[static_cast<std::size_t>(y * 12 + x)];
+          return x < 0 || y < 0 || x >= 10 || y >= 5
+                     ? 0
+                     : tensor.at(std::size_t{12} * static_cast<std::size_t>(y) +
+                                 static_cast<std::size_t>(x));
         };
-        const auto index = static_cast<std::size_t>(row * 8 + column);
+        const auto index =
+            std::size_t{8} * static_cast<std::size_t>(row) + static_cast<std::size_t>(column);
         EXPECT_EQ(out[index], at(column, row - 1));
         EXPECT_EQ(out[32 + index], at(column + 6, row + 2));
       }

@@ -100,9 +100,9 @@ struct Extreme {
     Unsigned<F> result = first ? bits_of(a) : bits_of(b);
     result = x == y ? zero : result;
     if constexpr (kNan) {
-      result = x != x || y != y ? bits_of(nan_of<F>()) : result;
+      result = is_nan(x) || is_nan(y) ? bits_of(nan_of<F>()) : result;
     } else {
-      result = y != y ? bits_of(x != x ? nan_of<F>() : a) : result;
+      result = is_nan(y) ? bits_of(is_nan(x) ? nan_of<F>() : a) : result;
     }
     return from_bits<F>(result);
   }
