@@ -101,13 +101,10 @@ void decode_unary(Decode& decode, Of of) {
   const bool known = type == Type::f32 || (type == Type::f64 && of == Of::f32_and_f64) ||
                      (type != Type::f64 && of == Of::f32_and_narrow);
   if (!known) decode.refuse(type);
-  decode.expect(2);
-  Instruction i;
-  i.execute =
-      flushes ? of_type<Operation, true>(decode, type) : of_type<Operation, false>(decode, type);
-  i.a = decode.source(1, type);
-  i.d = decode.destination(0, type);
-  decode.emit(i);
+  emit_lanes(
+      decode,
+      flushes ? of_type<Operation, true>(decode, type) : of_type<Operation, false>(decode, type),
+      type, type);
 }
 
 }  // namespace
@@ -119,14 +116,10 @@ void decode_approximation(Decode& decode, std::string_view operation) {
   const bool flushes = decode.take("ftz");
   const Type type = decode.type();
   if (type != Type::f32) decode.refuse(type);
-  decode.expect(3);
-  Instruction i;
-  i.execute = flushes ? binary<Approximate<Divide, true>, float, float, float>
-                      : binary<Approximate<Divide, false>, float, float, float>;
-  i.a = decode.source(1, type);
-  i.b = decode.source(2, type);
-  i.d = decode.destination(0, type);
-  decode.emit(i);
+  emit_lanes(decode,
+             flushes ? binary<Approximate<Divide, true>, float, float, float>
+                     : binary<Approximate<Divide, false>, float, float, float>,
+             type, type, type);
 }
 
 void add_approximations(Decoders& decoders) {

@@ -14,6 +14,7 @@ const Decoders& decoders() {
     Decoders result;
     add_moves(result);
     add_integers(result);
+    add_bits(result);
     add_floating(result);
     add_approximations(result);
     add_conversions(result);
@@ -199,6 +200,20 @@ void Decode::address(const Operand& operand, Instruction& instruction) {
   } else {
     fail(fmt::format("there is no register or variable {}", operand.name));
   }
+}
+
+void Decode::emit_lanes(Execute execute, Type result, std::initializer_list<Type> types) {
+  expect(static_cast<int>(types.size()) + 1);
+  Instruction i;
+  i.execute = execute;
+  std::uint32_t* const places[] = {&i.a, &i.b, &i.c};
+  int index = 0;
+  for (const Type each : types) {
+    *places[index] = source(index + 1, each);
+    ++index;
+  }
+  i.d = destination(0, result);
+  emit(i);
 }
 
 std::vector<Operand> Decode::elements(int index) const {

@@ -57,6 +57,8 @@ class Decode {
 
   Builder& builder() { return builder_; }
   void emit(const Instruction& instruction) { builder_.emit(instruction); }
+  /// Emits an instruction of a result and one to three operands of these types.
+  void emit_lanes(Execute execute, Type result, std::initializer_list<Type> types);
 
  private:
   Register find(std::string_view name);
@@ -66,12 +68,18 @@ class Decode {
   std::string_view rest_;  ///< modifiers that have not been taken
 };
 
+template <class... Types>
+void emit_lanes(Decode& decode, Execute execute, Type result, Types... types) {
+  decode.emit_lanes(execute, result, {types...});
+}
+
 using Decoder = void (*)(Decode&);
 using Decoders = std::unordered_map<std::string_view, Decoder>;
 
 /// The families of instructions add their decoders by the first part of the mnemonic.
 void add_moves(Decoders& decoders);
 void add_integers(Decoders& decoders);
+void add_bits(Decoders& decoders);
 void add_floating(Decoders& decoders);
 void add_approximations(Decoders& decoders);
 void add_conversions(Decoders& decoders);

@@ -541,8 +541,13 @@ bool GlobalMemory::find(std::uint64_t begin, std::uint64_t end) {
   // Kept with what is around it, which is likely to be asked for next.
   constexpr std::uint64_t kAround = 1 << 12;
   Range found{begin, end};
-  const std::uint64_t upper = end + kAround;
-  if (device_.is_global(begin, static_cast<std::int64_t>(upper - begin))) found.end = upper;
+  if (device_.is_global(begin, static_cast<std::int64_t>(end + kAround - begin))) {
+    found.end = end + kAround;
+  }
+  if (begin > kAround &&
+      device_.is_global(begin - kAround, static_cast<std::int64_t>(found.end - begin + kAround))) {
+    found.begin = begin - kAround;
+  }
   std::size_t place = oldest_;
   for (std::size_t i = 0; i < ranges_.size(); ++i) {
     if (ranges_[i].begin <= found.end && found.begin <= ranges_[i].end) {
