@@ -10,16 +10,11 @@ using loop::Ex;
 using loop::Role;
 using loop::Scalar;
 
-namespace {
-
-constexpr std::int64_t most_columns = 4;
-
-}  // namespace
-
 std::int64_t aligned_columns(
     GroupEmitter& emitter, std::int64_t columns,
-    const std::function<std::vector<Ex>(GroupEmitter& probe, Ex column)>& accesses) {
-  for (std::int64_t width = most_columns; width > 1; width /= 2) {
+    const std::function<std::vector<Ex>(GroupEmitter& probe, Ex column)>& accesses,
+    std::int64_t most) {
+  for (std::int64_t width = most; width > 1; width /= 2) {
     if (columns % width != 0) continue;
     loop::Kernel scratch;
     GroupEmitter probe(scratch, emitter.group());
@@ -57,7 +52,7 @@ void RowStore::store(Ex row, Ex column, const std::vector<Ex>& values, const Bod
   const std::int64_t width = std::min(width_, count);
   if (width > 1 && values_ == nullptr) {
     values_ = b_.kernel().local("results", values[0]->type == Scalar::f64 ? DType::f64 : DType::f32,
-                                series_ * most_columns);
+                                series_ * width_);
   }
   const auto value = [&](std::int64_t of, std::int64_t at) {
     return values[static_cast<std::size_t>(of * count + at)];

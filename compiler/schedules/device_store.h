@@ -9,11 +9,13 @@
 /// How a thread of a GPU's block stores the neighbours of a row that it has in registers.
 namespace weft::compiler {
 
-/// How many neighbouring columns (4, 2 or 1) `accesses` allow together: `accesses(probe, column)`
-/// are the values that are stored at a column, and loads in place of the stores.
+/// How many neighbouring columns (`most`, a power of 2, or half of it, ...) `accesses` allow
+/// together: `accesses(probe, column)` are the values that are stored at a column, and loads in
+/// place of the stores.
 std::int64_t aligned_columns(
     GroupEmitter& emitter, std::int64_t columns,
-    const std::function<std::vector<loop::Ex>(GroupEmitter& probe, loop::Ex column)>& accesses);
+    const std::function<std::vector<loop::Ex>(GroupEmitter& probe, loop::Ex column)>& accesses,
+    std::int64_t most = 4);
 
 /// The values of the group's outputs at an index of `shape`, and loads in place of their stores.
 std::vector<loop::Ex> output_accesses(GroupEmitter& probe, const std::vector<loop::Ex>& index,

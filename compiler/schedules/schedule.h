@@ -28,6 +28,9 @@ struct DeviceOptions {
   std::int64_t shared_limit = 0;  ///< of a block, below the target's; 0: the target's
   /// Which Fourier transforms the GPU's library computes; null: none.
   std::function<bool(const ir::Node& node)> library_transform = {};
+  /// Whether a Toeplitz operator that matrix units may multiply goes there; null: where that is
+  /// counted to be faster than transforms.
+  std::function<bool(const ir::Node& node)> tno_by_products = {};
 
   /// Shared memory that a block may have.
   std::int64_t shared_bytes() const;

@@ -288,7 +288,7 @@ class TnoDevice {
 void schedule_tno_device(GroupEmitter& emitter, const DeviceOptions& options) {
   const Node& node = *emitter.group().anchor;
   if (tno_is_direct(node, options)) {
-    schedule_tno_direct(emitter, options);
+    emit_tno_direct(emitter, options);
     return;
   }
   if (node.is("tno_gradient_t") && tno_gradient_t_is_direct(node, options)) {

@@ -2,248 +2,295 @@
 
 #include <algorithm>
 
+#include "compiler/schedules/device_store.h"
 #include "compiler/schedules/divide.h"
-#include "compiler/schedules/matrix_unit.h"
 #include "compiler/schedules/thread_indices.h"
-#include "compiler/schedules/tno_lines.h"
+#include "compiler/schedules/tno_tiles.h"
 
-/// The Toeplitz operator on a GPU's matrix units. A warp has a channel: its matrix of lags, 16 by
-/// 16 at a time, times 8 rows of the batch. A fragment of the matrix has pairs t_e, t_(e-1) of
-/// neighbouring coefficients, which depend on the distance from the diagonal only: they are made
-/// once, in shared memory, from where a thread loads one for every 8 diagonals. Its points of x are
-/// pairs as well, which stay in registers. Blocks share the rows of the matrix where there would be
-/// too few of them.
+/// The Toeplitz operator on a GPU's matrix units. A warp has a channel: a strip of rows of its
+/// matrix, for 8 columns, which are rows of the batch or shifted parts of them; the sums of all
+/// rows are in registers. It passes over the strip's columns by tiles, from the diagonal on where
+/// it is causal. A 16 by 16 fragment of the matrix is three registers of pairs t_e, t_(e-1) of
+/// neighbouring coefficients, which depend on the distance from the diagonal only: the points of a
+/// tile stay in registers while the pairs move along, each of which is loaded once a tile.
 namespace weft::compiler {
 namespace {
 
 using ir::Node;
 using loop::Ex;
+using loop::Scalar;
 
-constexpr std::int64_t tile = 16;  ///< rows and columns of a fragment of the matrix
-constexpr std::int64_t columns = 8;
-constexpr std::int64_t longest = 256;
-/// Channels of a block: a sector of 16-bit elements.
-constexpr std::int64_t most_channels = 16;
-constexpr std::int64_t fewest_channels = 8;
-
-/// At least `size`, and `rest` modulo the 32 banks.
-std::int64_t with_rest(std::int64_t size, std::int64_t rest) {
-  return size + ((rest - size) % warp + warp) % warp;
-}
+constexpr std::int64_t fragment = TnoTiling::fragment;
+constexpr std::int64_t columns = TnoTiling::columns;
+/// Rows that go through shared memory together as results.
+constexpr std::int64_t most_staged = 64;
+/// Of a multiprocessor: neighbouring warps have different ones.
+constexpr std::int64_t schedulers = 4;
 
 class DirectTno {
  public:
-  DirectTno(GroupEmitter& emitter, std::int64_t processors)
-      : a_(emitter.arena()),
+  DirectTno(GroupEmitter& emitter, const TnoTiling& tiling)
+      : emitter_(emitter),
+        a_(emitter.arena()),
         b_(emitter.builder()),
         node_(*emitter.group().anchor),
-        e_(node_),
-        lines_(emitter, e_.n, false),
+        lines_(emitter, TnoExtents(node_).n, false),
+        e_(lines_.extents()),
         type_(node_.operand_type(0).dtype),
-        reverse_(node_.is("tno_gradient_x")),
-        blocks_(divide_up(e_.n, tile)),
-        channels_(std::min(e_.d, e_.n > longest / 2 ? fewest_channels : most_channels)),
-        threads_(warp * channels_),
-        first_lag_(e_.causal ? -tile : -tile * blocks_),
-        lags_(tile * blocks_ - first_lag_),
-        lag_pitch_(with_rest(lags_, 4)),
-        row_pitch_(with_rest(blocks_ * tile / 2, 4)),
-        channel_pitch_(with_rest(columns * row_pitch_, 4)),
-        stage_row_pitch_(tile + 4),
-        stage_pitch_(with_rest(columns * stage_row_pitch_, warp / channels_)) {
-    const std::int64_t alone =
-        divide_up(e_.batch, columns) * e_.groups * divide_up(e_.d, channels_);
-    const std::int64_t parts = std::clamp<std::int64_t>(processors / alone, 1, blocks_);
-    part_ = divide_up(blocks_, parts);
+        reverse_(!node_.is("tno")),
+        tiling_(tiling),
+        sequences_(emitter, lines_, sequence(node_), reverse_, tiling),
+        lags_(emitter, lines_, tiling),
+        staged_(std::min(tiling.rows, most_staged)),
+        // A warp stores eight positions of four columns together, and loads 4 / width positions of
+        // 8 channels: all in different banks.
+        column_pitch_(staged_ + 4),
+        channel_pitch_(columns * column_pitch_ + 2),
+        stage_words_(tiling.channels * channel_pitch_),
+        width_(store_width()),
+        rows_(emitter.builder(), e_.n, e_.d, width_) {
+    const std::int64_t stages = std::min<std::int64_t>(divide_up(tiling.rows, staged_), 2);
+    memory_ = b_.kernel().shared("tiles", DType::i32,
+                                 std::max(sequences_.words(), stages * stage_words_));
+    sequences_.set_memory(memory_);
   }
 
+  /// The operand that is multiplied: x, or the result's gradient.
+  static std::size_t sequence(const Node& node) { return node.is("tno_gradients") ? 2 : 0; }
+
   void run() {
-    loop::Kernel& kernel = b_.kernel();
-    pairs_ = kernel.shared("lags", DType::i32, channels_ * lag_pitch_);
-    points_ = kernel.shared("points", DType::i32, channels_ * channel_pitch_);
-    stage_ = kernel.shared("results", DType::f32, 2 * channels_ * stage_pitch_);
-    const std::int64_t strips = divide_up(e_.d, channels_);
-    const Shape grid{divide_up(e_.batch, columns), e_.groups, divide_up(blocks_, part_), strips};
-    b_.phase(grid.elements(), threads_, [&](Ex block, Ex thread) {
+    const std::int64_t strips = tiling_.strips(e_);
+    // Causal: long strips first. Neighbouring blocks share what they read of t, or a cache line.
+    const Shape grid{strips, divide_up(e_.batch, tiling_.batch()), e_.groups,
+                     divide_up(e_.d, tiling_.channels)};
+    b_.phase(grid.elements(), tiling_.threads(), [&](Ex block, Ex thread) {
       const std::vector<Ex> at = a_.delinearize(block, grid);
-      thread_ = thread;
-      batch_ = b_.let(a_.mul(at[0], a_.integer(columns)));
-      group_ = b_.let(at[1]);
-      const Ex first = b_.let(a_.mul(at[2], a_.integer(part_)));
-      channel_ = b_.let(a_.mul(at[3], a_.integer(channels_)));
+      const Ex strip = e_.causal ? a_.sub(a_.integer(strips - 1), at[0]) : at[0];
+      first_row_ = b_.let(a_.mul(strip, a_.integer(tiling_.rows * tiling_.shifts)));
+      place_.thread = thread;
+      place_.warp = b_.let(a_.floor_div(thread, warp));
+      const std::int64_t four = schedulers * warp;
+      place_.half = b_.let(a_.floor_mod(a_.floor_div(thread, four), 2));
+      place_.number = b_.let(a_.add(a_.mul(a_.floor_div(thread, 2 * four), a_.integer(four)),
+                                    a_.floor_mod(thread, four)));
+      place_.batch = b_.let(a_.mul(at[1], a_.integer(tiling_.batch())));
+      place_.group = b_.let(at[2]);
+      place_.channel = b_.let(a_.mul(at[3], a_.integer(tiling_.channels)));
       MatrixUnit unit(b_, type_, b_.let(a_.floor_mod(thread, warp)));
-      fill_lags(unit);
-      fill_points(unit);
-      b_.barrier();
-      multiply(unit, first);
+      std::vector<MatrixUnit::Sums> sums;
+      for (std::int64_t i = 0; i < tiling_.rows / fragment; ++i) sums.push_back(unit.zero());
+      multiply(unit, sums);
+      store(unit, sums);
     });
   }
 
  private:
-  void for_numbers(std::int64_t total, const std::function<void(Ex number)>& body) {
-    for_own_numbers(b_, thread_, threads_, total, body);
+  /// The diagonals' distance of column 0: what tile 0's first row and column are apart. Each tile
+  /// is `points` further.
+  Ex first_distance() {
+    if (e_.causal) return a_.integer(tiling_.points - tiling_.rows);
+    const std::int64_t last = (divide_up(e_.n, tiling_.points) - 1) * tiling_.points;
+    return a_.sub(first_row_, a_.integer(last));
   }
 
-  Ex own_channel(Ex number) { return at_most_last(b_, a_.add(channel_, number), e_.d); }
-  /// The row of the batch, groups inside.
-  Ex row(Ex batch) { return a_.add(a_.mul(batch, a_.integer(e_.groups)), group_); }
-
-  /// t_lag, where lags are distances from the diagonal; zero for what t does not have.
-  Ex coefficient(Ex lag, Ex channel) {
-    const std::int64_t least = e_.causal ? 0 : 1 - e_.n;
-    const Ex number = a_.sub(lag, a_.integer(least));
-    const Ex inside =
-        a_.logical_and(a_.less_equal(a_.integer(least), lag), a_.less(lag, a_.integer(e_.n)));
-    const Ex place = b_.let_within(a_.select(inside, number, a_.integer(0)), 0, e_.lags() - 1);
-    return b_.let(lines_.coefficient(group_, place, channel, inside));
+  /// Tiles on the diagonal: some fragments there are zero.
+  std::int64_t diagonal_tiles() const {
+    return e_.causal ? divide_up(tiling_.rows, tiling_.points) : 0;
   }
 
-  void fill_lags(MatrixUnit& unit) {
-    for_numbers(channels_ * lags_, [&](Ex number) {
-      const Ex own = a_.floor_mod(number, channels_);
-      const Ex channel = own_channel(own);
-      const Ex entry = a_.floor_div(number, channels_);
-      const Ex lag = a_.add(entry, a_.integer(first_lag_));
-      const Ex low = coefficient(lag, channel);
-      const Ex high = coefficient(a_.sub(lag, a_.integer(1)), channel);
-      b_.store(pairs_, a_.add(a_.mul(own, a_.integer(lag_pitch_)), entry), unit.pack(low, high));
-    });
-  }
-
-  void fill_points(MatrixUnit& unit) {
-    const std::int64_t pairs = blocks_ * tile / 2;
-    for_numbers(channels_ * pairs * columns, [&](Ex number) {
-      const Ex own = a_.floor_mod(number, channels_);
-      const Ex rest = a_.floor_div(number, channels_);
-      const Ex pair = a_.floor_mod(rest, pairs);
-      const Ex column = a_.floor_div(rest, pairs);
-      const Ex line = row(at_most_last(b_, a_.add(batch_, column), e_.batch));
-      const TnoLines::Sequence sequence{line, own_channel(own), reverse_};
-      const auto point = [&](std::int64_t half) {
-        const Ex j = a_.add(a_.mul(pair, a_.integer(2)), a_.integer(half));
-        const Ex inside = j->maximum < e_.n ? nullptr : a_.less(j, a_.integer(e_.n));
-        const Ex place =
-            inside == nullptr ? j : b_.let_within(a_.select(inside, j, a_.integer(0)), 0, e_.n - 1);
-        return b_.let(lines_.read_sequence(0, sequence).read(place, inside).re);
-      };
-      const Ex low = point(0);
-      const Ex high = point(1);
-      const Ex at = a_.add(a_.mul(own, a_.integer(channel_pitch_)),
-                           a_.add(a_.mul(column, a_.integer(row_pitch_)), pair));
-      b_.store(points_, at, unit.pack(low, high));
-    });
-  }
-
-  /// The blocks of rows from `first` on that are this block's.
-  void multiply(MatrixUnit& unit, Ex first) {
-    const Ex channel = b_.let(a_.floor_div(thread_, warp));
-    // Points: rows 2 (lane % 4), and 8 further, of each 16; column lane / 4.
-    const Ex first_point =
-        b_.let(a_.add(a_.mul(channel, a_.integer(channel_pitch_)),
-                      a_.add(a_.mul(unit.group(), a_.integer(row_pitch_)), unit.thread())));
-    std::vector<MatrixUnit::Columns> points;
-    for (std::int64_t k = 0; k < blocks_; ++k) {
-      const auto word = [&](std::int64_t half) {
-        const std::int64_t pair = (k * tile + half * tile / 2) / 2;
-        return b_.let(a_.load(points_, a_.add(first_point, a_.integer(pair))));
-      };
-      points.push_back({word(0), word(1)});
+  /// All tiles in which some column has points.
+  Ex tiles() {
+    const std::int64_t further = (tiling_.shifts - 1) * tiling_.rows;
+    if (e_.causal) {
+      return b_.let(
+          a_.floor_div(a_.add(first_row_, a_.integer(further + tiling_.rows + tiling_.points - 1)),
+                       tiling_.points));
     }
-    const Ex first_lag = b_.let(a_.add(a_.mul(channel, a_.integer(lag_pitch_)),
-                                       a_.sub(unit.group(), a_.mul(unit.thread(), a_.integer(2)))));
-    const Ex rest = a_.sub(a_.integer(blocks_), first);
-    b_.loop(a_.binary(loop::Binary::minimum, a_.integer(part_), rest), [&](Ex number) {
-      const Ex i = b_.let_within(a_.add(first, number), 0, blocks_ - 1);
-      const MatrixUnit::Sums sums = unit.zero();
-      for (std::int64_t k = 0; k < blocks_; ++k) {
-        // Pairs of the lags lane / 4 - 2 (lane % 4) from that of the fragment's corner on.
-        const Ex corner = a_.mul(a_.sub(i, a_.integer(k)), a_.integer(tile));
-        const auto pair = [&](std::int64_t further) {
-          const Ex at = a_.add(a_.add(first_lag, corner), a_.integer(further - first_lag_));
-          return b_.let(a_.load(pairs_, b_.let_within(at, 0, channels_ * lag_pitch_ - 1)));
-        };
-        const auto product = [&] {
-          const Ex middle = pair(0);
-          unit.multiply(sums, {middle, pair(tile / 2), pair(-tile / 2), middle},
-                        points[static_cast<std::size_t>(k)]);
-        };
-        if (e_.causal && k > 0) {
-          b_.condition(a_.less_equal(a_.integer(k), i), product);
-        } else {
-          product();
+    return a_.integer(divide_up(e_.n, tiling_.points) + divide_up(further, tiling_.points));
+  }
+
+  void multiply(MatrixUnit& unit, const std::vector<MatrixUnit::Sums>& sums) {
+    const Ex distance = b_.let(first_distance());
+    // Of column 0's points, and of the window's first lag.
+    const Ex position = b_.let(a_.sub(first_row_, distance));
+    const Ex lag = b_.let(a_.sub(distance, a_.integer(tiling_.points)));
+    const auto of_tile = [&](Ex number) { return a_.mul(number, a_.integer(tiling_.points)); };
+    const Ex count = tiles();
+    const auto fill = [&](Ex tile, Ex stage) {
+      sequences_.fill(unit, place_, stage, a_.sub(position, of_tile(tile)));
+    };
+    const auto load_lags = [&](Ex block, std::int64_t number) {
+      lags_.load(place_, a_.add(lag, of_tile(block)), number);
+    };
+    // Two tiles ahead.
+    for (const std::int64_t i : {0, 1}) {
+      const Ex number = a_.integer(i);
+      b_.condition(a_.less(number, count), [&] { fill(number, number); });
+      sequences_.commit();
+    }
+    lags_.begin(unit, place_);
+    // Lags below zero are not looked at in causal strips.
+    const std::int64_t below = e_.causal ? tiling_.rows / tiling_.points : 0;
+    for (std::int64_t i = below; i < lags_.window(); ++i) load_lags(a_.integer(i), i);
+    for (std::int64_t i = below; i < lags_.window(); ++i) lags_.store(unit, place_, i);
+    sequences_.wait(1);
+    b_.barrier();
+    sequences_.transpose(unit, place_, a_.integer(0));
+
+    const auto tile = [&](Ex number, std::int64_t first_diagonal) {
+      const Ex own = b_.let(a_.floor_mod(number, 2));
+      const Ex other = b_.let(a_.sub(a_.integer(1), own));
+      const Ex after = a_.add(number, a_.integer(2));
+      sequences_.wait(0);
+      b_.barrier();
+      const Ex has_next = b_.let(a_.less(a_.add(number, a_.integer(1)), count));
+      const Ex has_after = b_.let(a_.less(after, count));
+      if (sequences_.copies()) {
+        b_.condition(has_after, [&] { fill(after, own); });
+        sequences_.commit();
+      }
+      // What the next tiles need, by half of the warps.
+      const auto bring = [&](std::int64_t half) {
+        const Ex mine = a_.equal(place_.half, a_.integer(half));
+        b_.condition(a_.logical_and(mine, has_next), [&] {
+          load_lags(a_.add(number, a_.integer(lags_.window())), lags_.window());
+          lags_.store(unit, place_, lags_.window());
+        });
+        if (sequences_.copies()) return;
+        b_.condition(a_.logical_and(mine, has_after), [&] { fill(after, own); });
+      };
+      b_.condition(has_next, [&] { sequences_.transpose(unit, place_, other); });
+      bring(0);
+      add_tile(unit, sums, own, first_diagonal);
+      bring(1);
+      lags_.advance();
+    };
+    const std::int64_t on_diagonal = diagonal_tiles();
+    for (std::int64_t i = 0; i < on_diagonal; ++i) {
+      const std::int64_t least = tiling_.rows - (i + 1) * tiling_.points;
+      tile(a_.integer(i), least / fragment);
+    }
+    const std::int64_t whole = -tiling_.points / fragment;
+    b_.loop(a_.sub(count, a_.integer(on_diagonal)),
+            [&](Ex i) { tile(a_.add(i, a_.integer(on_diagonal)), whole); });
+  }
+
+  /// The fragments from diagonal `first` of the tile on, in fragments; before it they are zero.
+  void add_tile(MatrixUnit& unit, const std::vector<MatrixUnit::Sums>& sums, Ex stage,
+                std::int64_t first) {
+    const std::vector<MatrixUnit::Columns> points = sequences_.fragments(unit, place_, stage);
+    const auto rows = static_cast<std::int64_t>(sums.size());
+    const auto depth = static_cast<std::int64_t>(points.size());
+    lags_.look();
+    const std::int64_t least = 1 - depth;
+    // In units of eight lags from the window's first on, which is `points` before the diagonal.
+    const auto pair = [&](std::int64_t further) { return lags_.pair(2 * depth + further); };
+    const bool causal = e_.causal && first >= least;
+    const Ex none = a_.integer(Scalar::i32, 0);
+    Ex above = nullptr;
+    for (std::int64_t diagonal = std::max(first, least); diagonal < rows; ++diagonal) {
+      const Ex below = above != nullptr ? above : causal ? none : pair(2 * diagonal - 1);
+      const Ex middle = pair(2 * diagonal);
+      above = pair(2 * diagonal + 1);
+      for (std::int64_t k = std::max<std::int64_t>(0, -diagonal);
+           k < std::min(depth, rows - diagonal); ++k) {
+        unit.multiply(sums[static_cast<std::size_t>(diagonal + k)], {middle, above, below, middle},
+                      points[static_cast<std::size_t>(k)]);
+      }
+    }
+  }
+
+  // ---- results ----------------------------------------------------------------------------------
+
+  std::int64_t store_width() {
+    return aligned_columns(
+        emitter_, e_.d,
+        [&](GroupEmitter& probe, Ex column) {
+          loop::Arena& a = probe.arena();
+          TnoLines lines(probe, e_.n, false);
+          const Ex row = a.variable(Scalar::i64, 0, e_.batch * e_.groups - 1);
+          const Ex position = a.variable(Scalar::i64, 0, e_.n - 1);
+          probe.bind({const_cast<Node*>(&node_), 0}, {a.variable(Scalar::f32), nullptr});
+          return output_accesses(probe, lines.index(e_.x_leading, row, position, column),
+                                 node_.results[0].shape);
+        },
+        columns);
+  }
+
+  Ex staged(std::int64_t stage, Ex channel, Ex column, Ex row) {
+    const Ex line = a_.add(a_.mul(channel, a_.integer(channel_pitch_)),
+                           a_.mul(column, a_.integer(column_pitch_)));
+    return a_.add(a_.integer(stage * stage_words_), a_.add(line, row));
+  }
+
+  /// Through shared memory: a warp has a channel, memory wants neighbouring channels.
+  void store(MatrixUnit& unit, const std::vector<MatrixUnit::Sums>& sums) {
+    b_.barrier();
+    for (std::int64_t first = 0; first < tiling_.rows; first += staged_) {
+      const std::int64_t stage = first / staged_ % 2;
+      const std::int64_t rows = std::min(staged_, tiling_.rows - first);
+      for (std::int64_t row = 0; row < rows; row += fragment) {
+        const MatrixUnit::Sums& own = sums[static_cast<std::size_t>((first + row) / fragment)];
+        for (std::int64_t n = 0; n < 4; ++n) {
+          const Ex column = a_.add(a_.mul(unit.thread(), a_.integer(2)), a_.integer(n % 2));
+          const Ex at = a_.add(unit.group(), a_.integer(row + n / 2 * (fragment / 2)));
+          b_.store(memory_, staged(stage, place_.warp, column, at),
+                   a_.bits(b_.read(own[static_cast<std::size_t>(n)]), Scalar::i32));
         }
       }
-      keep(unit, sums, channel, i);
       b_.barrier();
-      write(i);
-    });
-  }
-
-  Ex stage_at(Ex i, Ex channel, Ex column, Ex position) {
-    const Ex start = a_.mul(a_.add(a_.mul(a_.floor_mod(i, 2), a_.integer(channels_)), channel),
-                            a_.integer(stage_pitch_));
-    return a_.add(start, a_.add(a_.mul(column, a_.integer(stage_row_pitch_)), position));
-  }
-
-  void keep(MatrixUnit& unit, const MatrixUnit::Sums& sums, Ex channel, Ex i) {
-    for (std::int64_t n = 0; n < 4; ++n) {
-      const Ex column = a_.add(a_.mul(unit.thread(), a_.integer(2)), a_.integer(n % 2));
-      const Ex position = a_.add(unit.group(), a_.integer(n / 2 * (tile / 2)));
-      b_.store(stage_, stage_at(i, channel, column, position),
-               b_.read(sums[static_cast<std::size_t>(n)]));
+      write(stage, first, rows);
     }
   }
 
-  /// Sixteen rows of the result; neighbouring threads have neighbouring channels.
-  void write(Ex i) {
-    for_numbers(channels_ * tile * columns, [&](Ex number) {
-      const Ex own = a_.floor_mod(number, channels_);
-      const Ex rest = a_.floor_div(number, channels_);
-      const Ex position = a_.floor_mod(rest, tile);
-      const Ex column = a_.floor_div(rest, tile);
-      const Ex value = b_.let(a_.load(stage_, stage_at(i, own, column, position)));
-      const Ex batch = a_.add(batch_, column);
-      const Ex channel = a_.add(channel_, own);
-      const Ex element = a_.add(position, a_.mul(i, a_.integer(tile)));
-      const Ex inside = a_.logical_and(
-          a_.logical_and(a_.less(batch, a_.integer(e_.batch)), a_.less(channel, a_.integer(e_.d))),
-          a_.less(element, a_.integer(e_.n)));
-      const auto within = [&](Ex index, std::int64_t extent) {
-        return b_.let_within(index, 0, extent - 1);
-      };
-      b_.condition(inside, [&] {
-        lines_.write_element({row(within(batch, e_.batch)), within(channel, e_.d), reverse_},
-                             within(element, e_.n), value);
+  /// Rows from `first` on of the strip that are in shared memory.
+  void write(std::int64_t stage, std::int64_t first, std::int64_t rows) {
+    const std::int64_t pieces = tiling_.channels / width_;
+    const std::int64_t total = pieces * columns * rows;
+    const auto one = [&](Ex number) {
+      const Ex own = a_.mul(a_.floor_mod(number, pieces), a_.integer(width_));
+      const Ex rest = a_.floor_div(number, pieces);
+      const Ex row = a_.floor_mod(rest, rows);
+      const Ex column = a_.floor_div(rest, rows);
+      std::vector<Ex> values;
+      for (std::int64_t j = 0; j < width_; ++j) {
+        const Ex at = staged(stage, a_.add(own, a_.integer(j)), column, row);
+        values.push_back(b_.let(a_.bits(a_.load(memory_, at), Scalar::f32)));
+      }
+      const Ex shift = a_.mul(a_.floor_mod(column, tiling_.shifts), a_.integer(tiling_.rows));
+      const Ex position = a_.add(first_row_, a_.add(shift, a_.add(row, a_.integer(first))));
+      const Ex batch = a_.add(place_.batch, a_.floor_div(column, tiling_.shifts));
+      if_below(b_, batch, e_.batch, [&](Ex own_batch) {
+        const Ex line = a_.add(a_.mul(own_batch, a_.integer(e_.groups)), place_.group);
+        rows_.store(position, a_.add(place_.channel, own), values,
+                    [&](Ex at, Ex channel, const std::vector<Ex>& results) {
+                      lines_.write_element({line, channel, reverse_}, at, results[0]);
+                    });
       });
-    });
+    };
+    for (std::int64_t i = 0; i < total; i += tiling_.threads()) {
+      if_below(b_, a_.add(place_.thread, a_.integer(i)), total, one);
+    }
   }
 
+  GroupEmitter& emitter_;
   loop::Arena& a_;
   loop::Builder& b_;
   const Node& node_;
-  TnoExtents e_;
   TnoLines lines_;
+  const TnoExtents& e_;
   DType type_;
   bool reverse_;
-  std::int64_t blocks_;  ///< of 16 positions
-  std::int64_t part_;    ///< of these, a block's
-  std::int64_t channels_;
-  std::int64_t threads_;
-  std::int64_t first_lag_;  ///< the least that is in shared memory
-  std::int64_t lags_;
-  // Distances in shared memory, by which a warp's accesses are in banks of their own.
-  std::int64_t lag_pitch_;
-  std::int64_t row_pitch_;
-  std::int64_t channel_pitch_;
-  std::int64_t stage_row_pitch_;
-  std::int64_t stage_pitch_;
-  Ex thread_ = nullptr;
-  Ex batch_ = nullptr;
-  Ex group_ = nullptr;
-  Ex channel_ = nullptr;
-  const loop::Buffer* pairs_ = nullptr;   ///< [channel][lag]
-  const loop::Buffer* points_ = nullptr;  ///< [channel][row of the batch][pair]
-  const loop::Buffer* stage_ = nullptr;   ///< two of [channel][row of the batch][position]
+  TnoTiling tiling_;
+  TnoSequences sequences_;
+  TnoLags lags_;
+  std::int64_t staged_;  ///< rows of a stage of results
+  std::int64_t column_pitch_, channel_pitch_, stage_words_;
+  std::int64_t width_;  ///< channels that are stored together
+  RowStore rows_;
+  const loop::Buffer* memory_ = nullptr;  ///< tiles, then two stages of [channel][column][row]
+  Ex first_row_ = nullptr;
+  TnoPlace place_;
 };
 
 }  // namespace
@@ -253,12 +300,21 @@ bool tno_is_direct(const Node& node, const DeviceOptions& options) {
   const DType type = node.operand_type(0).dtype;
   const TnoExtents e(node);
   constexpr std::int64_t least_shared = 99 * 1024;
-  return (type == DType::f16 || type == DType::bf16) && e.n <= longest && e.d >= fewest_channels &&
-         options.shared_bytes() >= least_shared;
+  constexpr std::int64_t fewest_channels = 8;
+  if ((type != DType::f16 && type != DType::bf16) || e.d < fewest_channels ||
+      options.shared_bytes() < least_shared) {
+    return false;
+  }
+  if (options.tno_by_products) return options.tno_by_products(node);
+  return tno_cycles(e, tno_tiling(e, options.processors, true), options.processors) <
+         tno_transform_cycles(e, static_cast<std::int64_t>(size_of(type)), options.processors);
 }
 
-void schedule_tno_direct(GroupEmitter& emitter, const DeviceOptions& options) {
-  DirectTno(emitter, options.processors).run();
+void emit_tno_direct(GroupEmitter& emitter, const DeviceOptions& options) {
+  const Node& node = *emitter.group().anchor;
+  const bool copies =
+      TnoSequences::route(emitter, DirectTno::sequence(node), !node.is("tno")).copies;
+  DirectTno(emitter, tno_tiling(TnoExtents(node), options.processors, copies)).run();
 }
 
 }  // namespace weft::compiler

@@ -68,6 +68,36 @@ INSTANTIATE_TEST_SUITE_P(Direct, TnoDevice,
                                          Case{{2, 2}, 1, 64, 16, true, DType::bf16},
                                          Case{{9}, 0, 133, 12, true, DType::f16},
                                          Case{{2}, 0, 256, 8, false, DType::bf16}));
+/// The same with tiles for few multiprocessors, which are large, or for many.
+class TnoDirect : public testing::TestWithParam<std::pair<Case, std::int64_t>> {};
+
+TEST_P(TnoDirect, TheInterpreterAgreesWithTheReference) {
+  const auto& [c, processors] = GetParam();
+  expect_reference(c, [&](const Group& group) {
+    DeviceOptions options;
+    options.processors = processors;
+    options.tno_by_products = [](const ir::Node&) { return true; };
+    return schedule_device(group, options);
+  });
+}
+
+// Strips of all heights, diagonals of one tile and of several, ragged ends, full and empty columns,
+// parts of sequences beside each other, copies and values that are computed, vectors of results and
+// single ones.
+INSTANTIATE_TEST_SUITE_P(Tiles, TnoDirect,
+                         testing::Values(std::pair{Case{{8}, 0, 257, 8, true, DType::bf16}, 1},
+                                         std::pair{Case{{3}, 0, 257, 24, true, DType::f16}, 132},
+                                         std::pair{Case{{9}, 0, 300, 8, true, DType::f16}, 2},
+                                         std::pair{Case{{8}, 0, 300, 16, false, DType::bf16}, 4},
+                                         std::pair{Case{{2, 2}, 1, 320, 9, false, DType::f16}, 1},
+                                         std::pair{Case{{3, 2}, 1, 333, 16, true, DType::bf16}, 8},
+                                         std::pair{Case{{1}, 0, 1100, 8, true, DType::bf16}, 1},
+                                         std::pair{Case{{1}, 0, 700, 8, false, DType::f16}, 132},
+                                         std::pair{Case{{2}, 0, 600, 17, true, DType::bf16}, 1},
+                                         std::pair{Case{{20}, 0, 260, 8, true, DType::bf16}, 1},
+                                         std::pair{Case{{1}, 0, 258, 40, true, DType::f16}, 1000},
+                                         std::pair{Case{{4}, 0, 513, 8, false, DType::bf16}, 1},
+                                         std::pair{Case{{8}, 0, 1024, 8, true, DType::f16}, 1}));
 
 /// Two sweeps and three, with and without neighbouring points in a block.
 TEST(TnoDeviceSweeps, LongLinesGoThroughMemory) {
@@ -111,7 +141,8 @@ bool has(const std::string& text, const std::string& part) {
 }
 
 /// What each phase of the operator or its gradients takes, as the log says it.
-void expect_no_spills(const char* op, std::int64_t n, std::int64_t d, DType dtype) {
+void expect_no_spills(const char* op, std::int64_t n, std::int64_t d, DType dtype,
+                      bool by_products = false) {
   ir::Graph graph("tno");
   ops::Builder b(graph, graph.body());
   const Type type{dtype, {8, n, d}};
@@ -121,6 +152,10 @@ void expect_no_spills(const char* op, std::int64_t n, std::int64_t d, DType dtyp
   if (std::string_view(op) == "tno") {
     const ir::Value y = b.emit1("tno", {x, t}, {{"causal", true}});
     b.emit(ops::op("state_write"), {ops::mul(b, g, y)}, {{"name", std::string("y")}});
+  } else if (std::string_view(op) == "tno_gradient_x") {
+    const ir::Value gated = ops::mul(b, g, x);
+    const ir::Value y = b.emit1("tno_gradient_x", {gated, t}, {{"causal", true}});
+    b.emit(ops::op("state_write"), {y}, {{"name", std::string("y")}});
   } else {
     ir::Node* both = b.emit(ops::op(op), {x, t, g}, {{"causal", true}});
     b.emit(ops::op("state_write"), {both->result(0)}, {{"name", std::string("gx")}});
@@ -131,6 +166,7 @@ void expect_no_spills(const char* op, std::int64_t n, std::int64_t d, DType dtyp
   for (const char* processor : {"sm_80", "sm_90a"}) {
     DeviceOptions options;
     options.target = device_target(processor);
+    if (by_products) options.tno_by_products = [](const ir::Node&) { return true; };
     const ScheduledKernel scheduled = schedule_device(fused.groups[0], options);
     const GeneratedDeviceCode code = generate_device(*scheduled.kernel, "test", options.target);
     EXPECT_LE(code.shared_bytes, options.shared_bytes());
@@ -154,6 +190,14 @@ void expect_no_spills(const char* op, std::int64_t n, std::int64_t d, DType dtyp
       ++clean;
     }
     EXPECT_EQ(clean, scheduled.kernel->phases.size()) << said;
+  }
+}
+
+TEST(TnoDevicePtx, NothingOfProductsIsSpilled) {
+  for (const std::int64_t n : {512, 1024, 2048, 4096}) {
+    expect_no_spills("tno", n, 512, DType::bf16, true);
+    expect_no_spills("tno", n, 64, DType::f16, true);
+    expect_no_spills("tno_gradient_x", n, 512, DType::bf16, true);
   }
 }
 
