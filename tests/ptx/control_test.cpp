@@ -25,6 +25,18 @@ TEST(PtxControl, LoopsOfDifferentLengths) {
   }
 }
 
+TEST(PtxControl, RegistersLiveAroundLoops) {
+  // %kept is written after the scope in the text, and before it in the second iteration.
+  const Words out = out_of(
+      ".reg .b32 %i, %kept, %sum; .reg .pred %p; mov.u32 %i, 0; mov.u32 %sum, 0; bra.uni head;\n"
+      "body: { .reg .b32 own; mov.u32 own, 77; add.u32 %sum, %sum, own; }\n"
+      "add.u32 %sum, %sum, %kept; add.u32 %i, %i, 1;\n"
+      "head: add.u32 %kept, %i, 1000; setp.lt.u32 %p, %i, 3; @%p bra body;\n"
+      "st.global.u32 [%out], %sum;",
+      threads(1));
+  EXPECT_EQ(out, (Words{3 * 77 + 1000 + 1001 + 1002}));
+}
+
 TEST(PtxControl, BranchesWithinBranches) {
   const Words out = out_of(
       ".reg .b32 %r, %b; .reg .pred %p, %q; and.b32 %b, %t, 1; setp.eq.u32 %p, %b, 0;"

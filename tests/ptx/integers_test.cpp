@@ -23,6 +23,16 @@ std::vector<T> interesting() {
   return result;
 }
 
+TEST(PtxIntegers, PairsOfHalves) {
+  const std::vector<std::uint32_t> out = out_of(
+      ".reg .pred %p0; .reg .b32 %a, %b, %r; mov.u32 %a, 0x8001fffe; mov.u32 %b, 0x7fff0003;"
+      "setp.eq.u32 %p0, %t, 0; @%p0 add.s16x2 %r, %a, %b; setp.eq.u32 %p0, %t, 1;"
+      "@%p0 max.u16x2 %r, %a, %b; setp.eq.u32 %p0, %t, 2; @%p0 max.s16x2 %r, %a, %b;"
+      "setp.eq.u32 %p0, %t, 3; @%p0 min.s16x2 %r, %a, %b; st.global.u32 [%out], %r;",
+      threads(4));
+  EXPECT_EQ(out, (std::vector<std::uint32_t>{0x00000001, 0x8001fffe, 0x7fff0003, 0x8001fffe}));
+}
+
 /// All pairs of interesting numbers.
 template <class T>
 struct Pairs {

@@ -68,7 +68,7 @@ constexpr SpecialName kSpecials[] = {
 Builder::Builder(std::string name, const Globals& globals)
     : program_(std::make_shared<Program>()), globals_(globals) {
   program_->name = std::move(name);
-  program_->scratch = allocate(Type::b64);
+  program_->scratch = allocate(Type::b64, 1);
   scopes_.emplace_back();
 }
 
@@ -77,9 +77,10 @@ Builder::Pool Builder::pool(Type type) {
   return bits(type) == 64 ? Pool::wide : Pool::narrow;
 }
 
-std::uint32_t Builder::allocate(Type type) {
+std::uint32_t Builder::allocate(Type type, std::size_t level) {
   const Pool kind = pool(type);
-  std::vector<std::uint32_t>& free = free_[static_cast<std::size_t>(kind)];
+  if (free_.size() <= level) free_.resize(level + 1);
+  std::vector<std::uint32_t>& free = free_[level][static_cast<std::size_t>(kind)];
   if (!free.empty()) {
     const std::uint32_t offset = free.back();
     free.pop_back();
@@ -99,7 +100,7 @@ void Builder::close_scope() {
   if (scopes_.size() < 2) throw Error("'}' without '{'");
   resolve(scopes_.back());
   for (const Register& used : scopes_.back().used) {
-    free_[static_cast<std::size_t>(pool(used.type))].push_back(used.offset);
+    free_[scopes_.size()][static_cast<std::size_t>(pool(used.type))].push_back(used.offset);
   }
   std::vector<Jump> jumps = std::move(scopes_.back().jumps);
   scopes_.pop_back();
@@ -197,7 +198,7 @@ std::optional<Register> Builder::find_register(std::string_view name) {
     }
     if (offset == nullptr) continue;
     if (*offset == kNone) {
-      *offset = allocate(type);
+      *offset = allocate(type, static_cast<std::size_t>(scopes_.rend() - scope));
       scope->used.push_back({*offset, type});
     }
     return Register{*offset, type};
@@ -293,7 +294,7 @@ void Builder::instruction(const Statement& statement) {
     }
   }
   for (const Register& temporary : temporaries_) {
-    free_[static_cast<std::size_t>(pool(temporary.type))].push_back(temporary.offset);
+    free_[0][static_cast<std::size_t>(pool(temporary.type))].push_back(temporary.offset);
   }
   temporaries_.clear();
   statement_ = nullptr;

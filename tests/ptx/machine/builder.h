@@ -70,7 +70,7 @@ class Builder {
   /// A register for an intermediate value of the statement that is being decoded.
   std::uint32_t temporary(bool wide) {
     const Type type = wide ? Type::b64 : Type::b32;
-    temporaries_.push_back({allocate(type), type});
+    temporaries_.push_back({allocate(type, 0), type});
     return temporaries_.back().offset;
   }
   std::uint32_t list(const std::vector<std::uint32_t>& operands);
@@ -107,13 +107,16 @@ class Builder {
   enum class Pool : std::uint8_t { narrow, wide, predicate };
 
   static Pool pool(Type type);
-  std::uint32_t allocate(Type type);
+  std::uint32_t allocate(Type type, std::size_t level);
   void resolve(Scope& scope);
 
   std::shared_ptr<Program> program_;
   const Globals& globals_;
   std::vector<Scope> scopes_;
-  std::array<std::vector<std::uint32_t>, 3> free_;
+  /// Registers of each pool that are free again: 0: temporaries, 1: the body's, 2: of the scopes in
+  /// it, ... Only what lives as briefly may have them: the body's registers live around loops, in
+  /// which statements that came before are executed again.
+  std::vector<std::array<std::vector<std::uint32_t>, 3>> free_;
   std::map<std::pair<std::uint64_t, bool>, std::uint32_t> constants_;
   std::map<std::string, Register, std::less<>> specials_;
   /// Constants that the start of dynamic shared memory is added to.

@@ -93,6 +93,8 @@ void add_matrix_units(Decoders& decoders);
 
 /// Of mnemonics that more than one family have.
 void decode_integer_arithmetic(Decode& decode, std::string_view operation);
+/// Of .u16x2 and .s16x2; false: it is of another type.
+bool decode_integer_pairs(Decode& decode, std::string_view operation);
 void decode_approximation(Decode& decode, std::string_view operation);
 
 /// Decodes a statement into instructions of the builder.

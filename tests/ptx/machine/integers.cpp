@@ -294,6 +294,7 @@ void decode_absolute_difference(Decode& decode) {
 }  // namespace
 
 void decode_integer_arithmetic(Decode& decode, std::string_view operation) {
+  if (decode_integer_pairs(decode, operation)) return;
   if (operation == "mul") return decode_multiply(decode);
   if (operation == "mad") return decode_multiply_add(decode);
   const bool saturate = decode.take("sat");
