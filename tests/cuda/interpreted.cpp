@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <deque>
+#include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -50,9 +52,12 @@ void run_phase(const loop::Kernel& kernel, std::size_t number, const plan::Phase
   }
 }
 
-}  // namespace
+/// What the stand-in runs for a phase of a kernel.
+using RunPhase = std::function<std::function<void(const stand_in::Call&)>(
+    const std::shared_ptr<const loop::Kernel>& kernel, std::size_t number,
+    const plan::Phase& phase)>;
 
-void interpret_on_stand_in(const compiler::Compilation& compilation) {
+void add_kernels(const compiler::Compilation& compilation, const RunPhase& run) {
   if (!compilation.plan.target.starts_with(cuda::architecture)) return;
   for (std::size_t k = 0; k < compilation.loop_kernels.size(); ++k) {
     const std::shared_ptr<const loop::Kernel>& kernel = compilation.loop_kernels[k];
@@ -67,12 +72,23 @@ void interpret_on_stand_in(const compiler::Compilation& compilation) {
         accesses.push_back(
             {access.reads, access.writes, any ? bytes_of(*kernel->arguments[i]) : 0});
       }
-      stand_in::add_kernel(phase.symbol, accesses,
-                           [kernel, number, phase](const stand_in::Call& call) {
-                             run_phase(*kernel, number, phase, call);
-                           });
+      stand_in::add_kernel(phase.symbol, accesses, run(kernel, number, phase));
     }
   }
+}
+
+}  // namespace
+
+void interpret_on_stand_in(const compiler::Compilation& compilation) {
+  add_kernels(compilation, [](const auto& kernel, std::size_t number, const plan::Phase& phase) {
+    return [kernel, number, phase](const stand_in::Call& call) {
+      run_phase(*kernel, number, phase, call);
+    };
+  });
+}
+
+void emulate_on_stand_in(const compiler::Compilation& compilation) {
+  add_kernels(compilation, [](const auto&, std::size_t, const plan::Phase&) { return nullptr; });
 }
 
 }  // namespace weft::runtime::testing

@@ -1,5 +1,6 @@
 // Programs of the front end with device "cuda": the compiler's plans on the runtime for a GPU,
-// their kernels by the interpreter of the loop language, against the same programs on the host.
+// their kernels by the interpreter of the loop language and by their PTX, against the same programs
+// on the host.
 #include <weft/weft.h>
 
 #include <algorithm>
@@ -14,13 +15,15 @@
 namespace weft::test {
 namespace {
 
+using runtime::testing::emulate_on_stand_in;
 using runtime::testing::error_of;
 using runtime::testing::Gpu;
-using runtime::testing::InterpretedPrograms;
+using runtime::testing::interpret_on_stand_in;
+using runtime::testing::KernelsOfPrograms;
 
-class CudaProgram : public Gpu {
+class CudaProgram : public Gpu, public testing::WithParamInterface<KernelsOfPrograms::Hook> {
  protected:
-  InterpretedPrograms interpreted_;
+  KernelsOfPrograms kernels_{GetParam()};
 };
 
 using Values = std::vector<double>;
@@ -92,7 +95,7 @@ struct Training {
   }
 };
 
-TEST_F(CudaProgram, TrainsAsOnTheHost) {
+TEST_P(CudaProgram, TrainsAsOnTheHost) {
   constexpr std::int64_t steps = 7;
   Training host;
   host.program(steps).compile().run();
@@ -109,7 +112,7 @@ TEST_F(CudaProgram, TrainsAsOnTheHost) {
   }
 }
 
-TEST_F(CudaProgram, GoesOnWhereItStopped) {
+TEST_P(CudaProgram, GoesOnWhereItStopped) {
   Training whole;
   whole.program(6).compile({.device = "cuda"}).run();
   Training parts;
@@ -127,7 +130,7 @@ TEST_F(CudaProgram, GoesOnWhereItStopped) {
   EXPECT_NE(between, whole.state.values("hidden.weight"));
 }
 
-TEST_F(CudaProgram, TheHostAndTheGpuTakeTurns) {
+TEST_P(CudaProgram, TheHostAndTheGpuTakeTurns) {
   Training both;
   const Program program = both.program(6);
   Executable on_host = program.compile();
@@ -138,7 +141,7 @@ TEST_F(CudaProgram, TheHostAndTheGpuTakeTurns) {
   EXPECT_LE(worst(both.losses, host.losses), tolerance(hidden, 6));
 }
 
-TEST_F(CudaProgram, ExecutablesShareAState) {
+TEST_P(CudaProgram, ExecutablesShareAState) {
   Training training;
   const Program program = training.program(4);
   double measured = 0;
@@ -220,7 +223,7 @@ std::size_t longest_way() {
   return depths.empty() ? 0 : *std::max_element(depths.begin(), depths.end());
 }
 
-TEST_F(CudaProgram, LanguageModelsTrainAsOnTheHost) {
+TEST_P(CudaProgram, LanguageModelsTrainAsOnTheHost) {
   constexpr std::int64_t steps = 3;
   const auto transformer = [] {
     nn::TransformerLmOptions options;
@@ -286,7 +289,7 @@ Program nest(State& state, std::vector<Values>& seen) {
       "nest");
 }
 
-TEST_F(CudaProgram, LoopsInLoops) {
+TEST_P(CudaProgram, LoopsInLoops) {
   std::vector<Values> seen[2];
   State states[2];
   for (const int i : {0, 1}) {
@@ -302,7 +305,7 @@ TEST_F(CudaProgram, LoopsInLoops) {
   }
 }
 
-TEST_F(CudaProgram, RandomNumbersAreTheHosts) {
+TEST_P(CudaProgram, RandomNumbersAreTheHosts) {
   State states[2];
   for (const int i : {0, 1}) {
     trace(states[i],
@@ -322,7 +325,7 @@ TEST_F(CudaProgram, RandomNumbersAreTheHosts) {
   EXPECT_LE(worst(states[1].values("n"), states[0].values("n")), tolerance(4, 1));
 }
 
-TEST_F(CudaProgram, AFeedersErrorLeavesTheLastIteration) {
+TEST_P(CudaProgram, AFeedersErrorLeavesTheLastIteration) {
   Training training;
   const Program program = training.program(6);
   Executable executable = program.compile({.device = "cuda"});
@@ -336,7 +339,7 @@ TEST_F(CudaProgram, AFeedersErrorLeavesTheLastIteration) {
   EXPECT_EQ(training.state.values("out.weight"), three.state.values("out.weight"));
 }
 
-TEST_F(CudaProgram, ErrorsNameTheKernelAndTheLine) {
+TEST_P(CudaProgram, ErrorsNameTheKernelAndTheLine) {
   setenv("WEFT_CUDA_CHECK", "1", 1);
   State state;
   const Program program = trace(state, [] {
@@ -358,7 +361,7 @@ TEST_F(CudaProgram, ErrorsNameTheKernelAndTheLine) {
   EXPECT_NE(other.find("WEFT_CUDA_CHECK=1"), std::string::npos) << other;
 }
 
-TEST_F(CudaProgram, DevicesByNumberAndKind) {
+TEST_P(CudaProgram, DevicesByNumberAndKind) {
   const auto add_one = [](State& state) {
     return trace(state, [] {
       Tensor x = weft::state("x", {8});
@@ -393,7 +396,7 @@ TEST_F(CudaProgram, DevicesByNumberAndKind) {
 /// Transforms by weft's kernels, by the library, and by whichever was measured to be faster.
 /// Of 16 bits and large enough for products of four warps, whose operands come by tensor copies
 /// from the arena and from states.
-TEST_F(CudaProgram, ProductsByTensorCopies) {
+TEST_P(CudaProgram, ProductsByTensorCopies) {
   constexpr std::int64_t rows = 72, width = 64, columns = 80;
   const auto run = [](const std::string& device) {
     State state;
@@ -433,7 +436,7 @@ TEST_F(CudaProgram, ProductsByTensorCopies) {
   }
 }
 
-TEST_F(CudaProgram, FourierTransformsByEither) {
+TEST_P(CudaProgram, FourierTransformsByEither) {
   const auto run = [](const CompileOptions& options) {
     State state;
     const Program program = trace(
@@ -461,6 +464,12 @@ TEST_F(CudaProgram, FourierTransformsByEither) {
     EXPECT_EQ(calls > 0, transforms == Transforms::library);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaProgram,
+                         testing::Values(interpret_on_stand_in, emulate_on_stand_in),
+                         [](const auto& info) {
+                           return info.param == interpret_on_stand_in ? "Interpreted" : "Emulated";
+                         });
 
 }  // namespace
 }  // namespace weft::test

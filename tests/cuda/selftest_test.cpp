@@ -11,7 +11,7 @@
 namespace weft::runtime::testing {
 namespace {
 
-class CudaSelftest : public Gpu {
+class CudaSelftest : public Gpu, public ::testing::WithParamInterface<KernelsOfPrograms::Hook> {
  protected:
   static std::vector<std::string> run(const std::string& name) {
     const selftest::Target target = selftest::find_target("cuda");
@@ -20,18 +20,19 @@ class CudaSelftest : public Gpu {
     }
     return {"there is no case " + name};
   }
-  InterpretedPrograms interpreted_;
+  KernelsOfPrograms kernels_{GetParam()};
 };
 
-TEST_F(CudaSelftest, Passes) {
-  for (const char* name : {"op/relu", "op/sub", "op/reshape/loop", "training/perceptron"}) {
+TEST_P(CudaSelftest, Passes) {
+  for (const char* name :
+       {"op/relu", "op/sub", "op/reshape/loop", "products/f32_tt", "training/perceptron"}) {
     EXPECT_EQ(run(name), std::vector<std::string>()) << name;
   }
 }
 
-TEST_F(CudaSelftest, ADeviceThatIsWrongIsFound) {
+TEST_P(CudaSelftest, ADeviceThatIsWrongIsFound) {
   detail::load_hook() = [](const compiler::Compilation& compilation) {
-    interpret_on_stand_in(compilation);
+    GetParam()(compilation);
     // The last kernel's work is left out.
     const plan::Kernel& last = compilation.plan.kernels.back();
     const loop::Kernel& kernel = *compilation.loop_kernels.back();
@@ -45,12 +46,18 @@ TEST_F(CudaSelftest, ADeviceThatIsWrongIsFound) {
   }
 }
 
-TEST_F(CudaSelftest, AnErrorOfTheDriverIsALine) {
+TEST_P(CudaSelftest, AnErrorOfTheDriverIsALine) {
   stand_in::fail("cuStreamSynchronize", 3, CUDA_ERROR_ILLEGAL_ADDRESS);
   const std::vector<std::string> lines = run("op/relu");
   ASSERT_FALSE(lines.empty());
   EXPECT_NE(lines[0].find("CUDA_ERROR_ILLEGAL_ADDRESS"), std::string::npos) << lines[0];
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaSelftest,
+                         ::testing::Values(interpret_on_stand_in, emulate_on_stand_in),
+                         [](const auto& info) {
+                           return info.param == interpret_on_stand_in ? "Interpreted" : "Emulated";
+                         });
 
 }  // namespace
 }  // namespace weft::runtime::testing

@@ -16,15 +16,17 @@ constexpr std::int64_t most_shared_bytes = 232448;
 
 Machine& machine() { return Machine::get(); }
 
-/// Bytes of each parameter of a kernel, from the text between its parentheses.
-std::vector<int> parameters(const std::string& text) {
+/// The parameters of a kernel, from the text between its parentheses.
+std::vector<Function::Parameter> parameters(const std::string& text) {
   static const std::regex parameter(
-      R"(\.param\s+(?:\.align\s+\d+\s+)?\.[bsuf](8|16|32|64)\s+[\w$]+(?:\[(\d+)\])?)");
-  std::vector<int> bytes;
+      R"(\.param\s+(?:\.align\s+(\d+)\s+)?\.[bsuf](8|16|32|64)\s+[\w$]+(?:\[(\d+)\])?)");
+  std::vector<Function::Parameter> found;
   for (std::sregex_iterator i(text.begin(), text.end(), parameter), end; i != end; ++i) {
-    bytes.push_back(std::stoi((*i)[1]) / 8 * ((*i)[2].matched ? std::stoi((*i)[2]) : 1));
+    const std::size_t element = std::stoul((*i)[2]) / 8;
+    found.push_back({element * ((*i)[3].matched ? std::stoul((*i)[3]) : 1),
+                     (*i)[1].matched ? std::stoul((*i)[1]) : element});
   }
-  return bytes;
+  return found;
 }
 
 struct Shape {
@@ -45,25 +47,25 @@ CUresult launch_of(CUfunction handle, const Shape& shape, void** values, Work& w
     machine().violation(what + ": " + text);
     return CUDA_ERROR_INVALID_VALUE;
   };
-  if (function->kernel == nullptr) return wrong("the test has no such kernel");
   if (shape.grid[0] < 1 || shape.grid[0] > most_blocks_x || shape.grid[1] < 1 ||
       shape.grid[1] > most_blocks_yz || shape.grid[2] < 1 || shape.grid[2] > most_blocks_yz) {
     return wrong("no such grid");
   }
   const std::uint64_t threads =
       std::uint64_t{shape.block[0]} * shape.block[1] * std::uint64_t{shape.block[2]};
-  if (threads < 1 || threads > static_cast<std::uint64_t>(settings().most_threads)) {
+  if (threads < 1 || threads > static_cast<std::uint64_t>(machine().settings.most_threads)) {
     return wrong("no such block");
   }
   if (shape.shared_bytes > function->shared_bytes) return wrong("more shared memory than it has");
-  const std::size_t arguments = function->kernel->arguments.size();
-  const std::vector<int>& parameters = function->parameter_bytes;
-  constexpr int map_bytes = sizeof(CUtensorMap);
-  if (parameters.size() < arguments ||
-      std::any_of(parameters.begin(), parameters.begin() + static_cast<std::ptrdiff_t>(arguments),
-                  [](int bytes) { return bytes > 8; }) ||
-      std::any_of(parameters.begin() + static_cast<std::ptrdiff_t>(arguments), parameters.end(),
-                  [](int bytes) { return bytes != map_bytes; })) {
+  const auto is_map = [](const Function::Parameter& one) {
+    return one.bytes == sizeof(CUtensorMap);
+  };
+  const std::vector<Function::Parameter>& given = function->parameters;
+  const auto maps = std::find_if(given.begin(), given.end(), is_map);
+  const auto arguments = static_cast<std::size_t>(maps - given.begin());
+  if (!std::all_of(given.begin(), maps, [](const auto& one) { return one.bytes <= 8; }) ||
+      !std::all_of(maps, given.end(), is_map) ||
+      (function->kernel != nullptr && function->kernel->arguments.size() != arguments)) {
     return wrong("its parameters are not those of the test's kernel");
   }
   work.kind = Work::Kind::kernel;
@@ -72,17 +74,24 @@ CUresult launch_of(CUfunction handle, const Shape& shape, void** values, Work& w
   work.call.grid = shape.grid[0];
   work.call.threads = static_cast<std::int64_t>(threads);
   work.call.shared_bytes = shape.shared_bytes;
-  for (std::size_t i = 0; i < arguments; ++i) {
-    std::uint64_t value = 0;
-    std::memcpy(&value, values[i], static_cast<std::size_t>(parameters[i]));
-    work.call.arguments.push_back(value);
-  }
-  for (std::size_t i = arguments; i < parameters.size(); ++i) {
-    CUtensorMap given{};
-    std::memcpy(&given, values[i], sizeof given);
-    const TensorMap* map = machine().find(given);
-    if (map == nullptr) return wrong("it is given a tensor map that is none");
-    work.call.tensor_maps.push_back(*map);
+  std::copy_n(shape.grid, 3, work.grid.begin());
+  std::copy_n(shape.block, 3, work.block.begin());
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const std::size_t alignment = given[i].alignment;
+    const std::size_t at = (work.parameters.size() + alignment - 1) / alignment * alignment;
+    work.parameters.resize(at + given[i].bytes);
+    std::memcpy(work.parameters.data() + at, values[i], given[i].bytes);
+    if (i < arguments) {
+      std::uint64_t value = 0;
+      std::memcpy(&value, values[i], given[i].bytes);
+      work.call.arguments.push_back(value);
+      continue;
+    }
+    CUtensorMap map{};
+    std::memcpy(&map, values[i], sizeof map);
+    const TensorMap* known = machine().find(map);
+    if (known == nullptr) return wrong("it is given a tensor map that is none");
+    work.call.tensor_maps.push_back(*known);
   }
   return CUDA_SUCCESS;
 }
@@ -183,10 +192,12 @@ CUresult ModuleLoadDataEx(CUmodule* module, const void* image, unsigned int coun
   }
   static const std::regex entry(R"(\.entry\s+([\w$]+)\s*\(([^)]*)\))");
   auto made = std::make_unique<Module>();
+  made->text = text;
   for (std::sregex_iterator i(text.begin(), text.end(), entry), end; i != end; ++i) {
     auto function = std::make_unique<Function>();
     function->name = (*i)[1];
-    function->parameter_bytes = parameters((*i)[2]);
+    function->module = made.get();
+    function->parameters = parameters((*i)[2]);
     const auto kernel = machine().kernels.find(function->name);
     if (kernel != machine().kernels.end()) function->kernel = &kernel->second;
     made->functions[function->name] = std::move(function);
@@ -225,7 +236,7 @@ CUresult FuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction
   if (machine().find(handle) == nullptr || attribute != CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  *value = settings().most_threads;
+  *value = machine().settings.most_threads;
   return CUDA_SUCCESS;
 }
 

@@ -1,6 +1,8 @@
 #include "machine.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace weft::stand_in {
@@ -62,6 +64,7 @@ std::vector<Range> Machine::ranges(const Work& work, const std::string& what) {
       touched.push_back({touch.address, touch.bytes, touch.writes});
     }
   } else if (work.kind == Work::Kind::kernel) {
+    if (work.function->kernel == nullptr) return {};
     const std::vector<Access>& arguments = work.function->kernel->arguments;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
       if (!arguments[i].reads && !arguments[i].writes) continue;
@@ -75,6 +78,14 @@ std::vector<Range> Machine::ranges(const Work& work, const std::string& what) {
     return range.bytes == 0 || !inside_device(range.begin, range.bytes, what);
   });
   return touched;
+}
+
+void Machine::violation(std::string text) {
+  if (!in_test) {
+    std::fprintf(stderr, "stand-in: %s\n", text.c_str());
+    std::_Exit(70);
+  }
+  violations.push_back(std::move(text));
 }
 
 void Machine::run(const Work& work, const std::string& what) {
@@ -94,7 +105,12 @@ void Machine::run(const Work& work, const std::string& what) {
     work.library();
   } else if (work.kind == Work::Kind::kernel) {
     ++launches;
-    work.function->kernel->function(work.call);
+    const Kernel* kernel = work.function->kernel;
+    if (kernel != nullptr && kernel->function != nullptr) {
+      kernel->function(work.call);
+    } else {
+      emulate(work, what);
+    }
   }
 }
 
@@ -165,11 +181,16 @@ void Machine::execute_all(StreamState& stream) {
   join(host, stream.clock);
 }
 
-Settings& settings() { return Machine::get().settings; }
+Settings& settings() {
+  Machine& machine = Machine::get();
+  machine.in_test = true;
+  return machine.settings;
+}
 
 void reset() {
   Machine& machine = Machine::get();
   const std::lock_guard lock(machine.mutex);
+  machine.in_test = true;
   machine.kernels.clear();
   machine.calls.clear();
   machine.failures.clear();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "stand_in.h"
+#include "tests/ptx/machine/machine.h"
 
 /// What the stand-in's entry points work on.
 namespace weft::stand_in {
@@ -76,17 +78,27 @@ struct Event {
 
 struct Kernel {
   std::vector<Access> arguments;
-  std::function<void(const Call&)> function;
+  std::function<void(const Call&)> function;  ///< none: what the PTX says
 };
 
+struct Module;
+
 struct Function {
+  struct Parameter {
+    std::size_t bytes = 0;
+    std::size_t alignment = 1;
+  };
+
   std::string name;
-  std::vector<int> parameter_bytes;
-  const Kernel* kernel = nullptr;
+  Module* module = nullptr;
+  std::vector<Parameter> parameters;
+  const Kernel* kernel = nullptr;  ///< of a test; none: what it accesses is not known
   std::int64_t shared_bytes = std::int64_t{48} << 10;
 };
 
 struct Module {
+  std::string text;
+  std::optional<ptx::Module> code;  ///< when it is first needed
   std::map<std::string, std::unique_ptr<Function>> functions;
 };
 
@@ -96,6 +108,9 @@ struct Work {
   std::string name = "empty node";
   Function* function = nullptr;
   Call call;
+  std::array<std::uint32_t, 3> grid{};
+  std::array<std::uint32_t, 3> block{};
+  std::vector<std::byte> parameters;  ///< as the kernel reads them
   std::uintptr_t from = 0;
   std::uintptr_t to = 0;
   std::int64_t bytes = 0;
@@ -147,8 +162,14 @@ class Machine {
   int streams_made = 0;
   std::int64_t launches = 0;  ///< of kernels that have run: the time
 
-  void violation(std::string text) { violations.push_back(std::move(text)); }
+  bool in_test = false;  ///< somebody asks for violations; otherwise the first ends the process
+
+  void violation(std::string text);
   std::int64_t used_bytes() const;
+  /// A large GPU's for a program that was not written for the stand-in.
+  std::int64_t memory_bytes() const {
+    return in_test ? settings.memory_bytes : std::int64_t{80} << 30;
+  }
   /// The allocation with that address; nullptr: none.
   Allocation* find(std::uintptr_t address);
   Function* find(CUfunction function);
@@ -158,6 +179,8 @@ class Machine {
   std::vector<Range> ranges(const Work& work, const std::string& what);
   bool inside_device(std::uintptr_t begin, std::int64_t bytes, const std::string& what);
   void run(const Work& work, const std::string& what);
+  /// Runs a kernel's PTX.
+  void emulate(const Work& work, const std::string& what);
 
   /// Puts an operation on a stream, after all that is there, checking it against what is not
   /// ordered before it.

@@ -76,11 +76,11 @@ std::uintptr_t number(const void* address) { return reinterpret_cast<std::uintpt
 }  // namespace
 
 CUresult Init(unsigned int) {
-  return settings().devices == 0 ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS;
+  return machine().settings.devices == 0 ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS;
 }
 
 CUresult DriverGetVersion(int* version) {
-  *version = settings().version;
+  *version = machine().settings.version;
   return CUDA_SUCCESS;
 }
 
@@ -113,12 +113,12 @@ CUresult GetErrorString(CUresult error, const char** text) {
 }
 
 CUresult DeviceGetCount(int* count) {
-  *count = settings().devices;
+  *count = machine().settings.devices;
   return CUDA_SUCCESS;
 }
 
 CUresult DeviceGet(CUdevice* device, int ordinal) {
-  if (ordinal < 0 || ordinal >= settings().devices) return CUDA_ERROR_INVALID_DEVICE;
+  if (ordinal < 0 || ordinal >= machine().settings.devices) return CUDA_ERROR_INVALID_DEVICE;
   *device = ordinal;
   return CUDA_SUCCESS;
 }
@@ -131,10 +131,10 @@ CUresult DeviceGetName(char* name, int length, CUdevice) {
 CUresult DeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice) {
   switch (attribute) {
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-      *value = settings().major;
+      *value = machine().settings.major;
       return CUDA_SUCCESS;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
-      *value = settings().minor;
+      *value = machine().settings.minor;
       return CUDA_SUCCESS;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
       *value = 132;
@@ -157,7 +157,7 @@ CUresult DeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice) 
 }
 
 CUresult DeviceTotalMem(std::size_t* bytes, CUdevice) {
-  *bytes = static_cast<std::size_t>(settings().memory_bytes);
+  *bytes = static_cast<std::size_t>(machine().memory_bytes());
   return CUDA_SUCCESS;
 }
 
@@ -176,13 +176,13 @@ CUresult DevicePrimaryCtxRelease(CUdevice) {
 }
 
 CUresult MemGetInfo(std::size_t* free, std::size_t* total) {
-  *total = static_cast<std::size_t>(settings().memory_bytes);
+  *total = static_cast<std::size_t>(machine().memory_bytes());
   *free = *total - static_cast<std::size_t>(machine().used_bytes());
   return CUDA_SUCCESS;
 }
 
 CUresult MemAlloc(CUdeviceptr* address, std::size_t bytes) {
-  if (static_cast<std::int64_t>(bytes) > settings().memory_bytes - machine().used_bytes()) {
+  if (static_cast<std::int64_t>(bytes) > machine().memory_bytes() - machine().used_bytes()) {
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
   std::uintptr_t made = 0;

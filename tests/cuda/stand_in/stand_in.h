@@ -9,7 +9,9 @@
 #include <vector>
 
 /// A driver library for tests on machines without a GPU: device memory is host memory, kernels are
-/// functions of the test, and whatever a real driver would let pass or crash on is reported.
+/// functions of the test or are what their PTX says (tests/ptx), and whatever a real driver would
+/// let pass or crash on is reported. Any program can be run on it (WEFT_CUDA_DRIVER): the first
+/// thing that is wrong then ends the process.
 ///
 /// Work runs as late as it may: when something waits for it, in the order of its dependences and in
 /// no other (of nodes that may run in any order, the last added first). Whether two accesses to the
@@ -24,6 +26,7 @@ struct Settings {
   int minor = 0;
   int most_threads = 1024;  ///< of a block, with the registers that kernels take
   std::int64_t memory_bytes = std::int64_t{256} << 20;
+  std::uint64_t seed = 0;  ///< of the order in which warps of a kernel's PTX run
 };
 /// Takes effect at once; kept by reset().
 Settings& settings();
@@ -66,10 +69,12 @@ struct Call {
   }
 };
 
-/// Kernels of that name in modules loaded from here on do this. Their parameters are the arguments
-/// and then any tensor maps, through which they read.
+/// Kernels of that name in modules loaded from here on do this, or (no function) what their PTX
+/// says. Their parameters are the arguments and then any tensor maps, through which they read.
+/// Those of other names do what their PTX says; nothing is then checked of the order of their
+/// accesses.
 void add_kernel(const std::string& name, std::vector<Access> arguments,
-                std::function<void(const Call&)> function);
+                std::function<void(const Call&)> function = nullptr);
 
 /// Memory that work of a library touches.
 struct Touch {
