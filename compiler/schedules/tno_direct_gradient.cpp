@@ -36,6 +36,7 @@ constexpr std::int64_t columns = Layout::columns;
 constexpr std::int64_t lags = Layout::lags;
 constexpr std::int64_t half = Layout::half;
 constexpr std::int64_t kept_fragments = Layout::kept_fragments;
+constexpr std::int64_t most_computed = 4;  ///< channels that a thread computes x or g of at once
 constexpr std::int64_t add_threads = 512;
 constexpr std::int64_t add_lags = 8;  ///< of a thread
 
@@ -69,7 +70,8 @@ class DirectTnoGradient {
   }
 
  private:
-  /// Channels that a thread may read together.
+  /// Channels that a thread may read together. What is computed on the way wants registers for
+  /// each of them.
   std::int64_t width_of(std::size_t operand) {
     for (std::int64_t width = channels; width > 1; width /= 2) {
       if (e_.d % width != 0) continue;
@@ -82,6 +84,8 @@ class DirectTnoGradient {
       const Ex lane = axis(width);
       index.push_back(a.add(a.mul(axis(e_.d / width), a.integer(width)), lane));
       const Ex element = probe.value(node_.operands[operand], index).re;
+      computed_ = computed_ || element->kind != loop::ExprKind::load;
+      if (computed_ && width > most_computed) continue;
       if (lanes_are_aligned(a, element, lane, width)) return width;
     }
     return 1;
@@ -238,9 +242,10 @@ class DirectTnoGradient {
     });
   }
 
-  /// A whole stage, some loads under way at a time.
+  /// A whole stage. Several loads are under way at a time, where nothing else is done with them
+  /// that wants registers.
   void fill(Ex to, Ex stage) {
-    constexpr std::int64_t at_once = 4;
+    const std::int64_t at_once = computed_ ? 1 : 4;
     for (const bool shifted : {false, true}) {
       const std::int64_t pairs = shifted ? shifted_pairs() : straight_pairs();
       const std::int64_t total = layout_.together * pairs * (channels / width_);
@@ -486,6 +491,7 @@ class DirectTnoGradient {
   Layout layout_;
   std::int64_t strips_;      ///< of `channels`
   std::int64_t directions_;  ///< lags of 0 and more, negative ones
+  bool computed_ = false;    ///< x or g, on the way
   std::int64_t width_;       ///< channels that a thread reads together
   std::size_t straight_ = 0;
   std::size_t shifted_ = 0;

@@ -11,13 +11,12 @@ namespace {
 /// What fits the registers of a thread of 512, and of 256.
 constexpr std::int64_t two_warps_fragments = 16;
 constexpr std::int64_t most_fragments = 32;
-/// About as many as large GPUs have multiprocessors. A number of its own, so that sums have the
+/// Of the GPU that everything is counted for. Not those of the one that it is for: sums have the
 /// same order on all of them.
-constexpr std::int64_t wanted_blocks = 128;
+constexpr std::int64_t processors = 132;
+constexpr std::int64_t nominal_shared_bytes = std::int64_t{227} * 1024;
 /// Rows of the batch are brought together while they have fewer positions.
 constexpr std::int64_t stage_positions = 1024;
-/// Fragments from which on several blocks may bring the same rows for some classes each.
-constexpr std::int64_t worth_sharing = 4;
 constexpr std::int64_t word_bytes = 4;
 
 constexpr double cycles_per_product = 2048.0 / 1200;
@@ -33,23 +32,38 @@ std::int64_t with_rest(std::int64_t size, std::int64_t rest) {
 
 TnoGradientLayout::TnoGradientLayout(const TnoExtents& e, std::int64_t shared_bytes)
     : fragments(divide_up(e.n, lags)), warps(fragments <= two_warps_fragments ? 2 : 1) {
-  const std::int64_t alone = e.groups * divide_up(e.d, channels);
-  const std::int64_t wanted = std::max<std::int64_t>(wanted_blocks / alone, 1);
-  chunk = divide_up(e.batch, std::min(e.batch, wanted));
-  row_parts = divide_up(e.batch, chunk);
-  class_parts = 1;
-  while (fragments >= worth_sharing && 2 * class_parts * row_parts <= wanted &&
-         2 * class_parts * warps <= classes) {
-    class_parts *= 2;
-  }
   const std::int64_t pairs = half * fragments;
   // Rows of products of the last positions end 56 positions further.
   even_at = pairs + half / 2 - margin;
   odd_at = even_at + with_rest(pairs + margin, warp / 2);
   pitch = with_rest(odd_at + pairs + margin, 4);
+  choose_parts(e);
+  choose_stages(shared_bytes);
+}
+
+void TnoGradientLayout::choose_parts(const TnoExtents& e) {
+  TnoGradientLayout best = *this;
+  double least = 0;
+  // More parts than there are processors would only be more sums.
+  for (std::int64_t parts = 1; parts <= std::min(e.batch, processors); ++parts) {
+    chunk = divide_up(e.batch, parts);
+    row_parts = divide_up(e.batch, chunk);
+    if (row_parts != parts) continue;
+    for (class_parts = 1; class_parts * warps <= classes; class_parts *= 2) {
+      choose_stages(nominal_shared_bytes);
+      const double own = cycles(e);
+      if (least != 0 && own >= least) continue;
+      least = own;
+      best = *this;
+    }
+  }
+  *this = best;
+}
+
+void TnoGradientLayout::choose_stages(std::int64_t shared_bytes) {
   const std::int64_t fitting = shared_bytes / (channels * pitch * word_bytes);
-  together =
-      std::clamp<std::int64_t>(std::min(stage_positions / (lags * fragments), fitting), 1, chunk);
+  const std::int64_t wanted = std::min(stage_positions / lags_padded(), fitting);
+  together = std::clamp<std::int64_t>(wanted, 1, chunk);
   while (chunk % together != 0) --together;
   stages = std::min<std::int64_t>(fitting / together, chunk > together ? 2 : 1);
 }
@@ -73,16 +87,19 @@ double TnoGradientLayout::cycles(const TnoExtents& e) const {
   // Whole sectors of two operands come for half of them.
   const std::int64_t block_bytes = chunk * channels * e.n * 2 * 4;
   const double fill = static_cast<double>(block_bytes) / cache_bytes;
-  const double block = stages == 1 ? multiply + fill : std::max(multiply, fill);
+  // What stages hide of the shorter of the two is not all of it.
+  constexpr double hidden = 0.75;
+  const double both = stages == 2 ? hidden * std::min(multiply, fill) : 0;
+  const double block = multiply + fill - both;
   const std::int64_t directions = e.causal ? 1 : 2;
-  const std::int64_t blocks = directions * parts() * e.groups * divide_up(e.d, channels);
-  const std::int64_t waves = divide_up(blocks, wanted_blocks);
+  const std::int64_t blocks = parts() * e.groups * divide_up(e.d, channels);
+  const std::int64_t waves = directions * divide_up(blocks, processors);
   const double total = launch + block * static_cast<double>(waves);
   if (parts() == 1) return total;
   // Written and read again.
   const std::int64_t sum_bytes = directions * parts() * e.groups * e.d * lags_padded() * 2 * 4;
   return total + launch +
-         static_cast<double>(sum_bytes) / (cache_bytes * static_cast<double>(wanted_blocks));
+         static_cast<double>(sum_bytes) / (cache_bytes * static_cast<double>(processors));
 }
 
 double TnoGradientLayout::cycles_of_transforms(const TnoExtents& e) {

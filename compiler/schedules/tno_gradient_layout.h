@@ -22,13 +22,13 @@ struct TnoGradientLayout {
   static constexpr std::int64_t kept_fragments = 8;
   static constexpr std::int64_t margin = 4;  ///< words before position 0
 
-  std::int64_t fragments;    ///< of 128 positions, and of as many lags
-  std::int64_t warps;        ///< of a channel
-  std::int64_t row_parts;    ///< of the batch
-  std::int64_t chunk;        ///< rows of the batch in a part
-  std::int64_t class_parts;  ///< of the classes
-  std::int64_t together;     ///< rows of the batch in a stage
-  std::int64_t stages;       ///< 2: one is brought while another is multiplied
+  std::int64_t fragments;        ///< of 128 positions, and of as many lags
+  std::int64_t warps;            ///< of a channel
+  std::int64_t row_parts = 1;    ///< of the batch
+  std::int64_t chunk = 1;        ///< rows of the batch in a part
+  std::int64_t class_parts = 1;  ///< of the classes
+  std::int64_t together = 1;     ///< rows of the batch in a stage
+  std::int64_t stages = 0;       ///< 2: one is brought while another is multiplied
   // Words of a row of the batch and a channel: pairs of neighbours of the one operand, then of the
   // other those that begin at even positions and at odd ones.
   std::int64_t even_at;
@@ -50,6 +50,10 @@ struct TnoGradientLayout {
   /// Of an H100 (docs/kernels.md) for all of it, and for the convolution that gives the same.
   double cycles(const TnoExtents& e) const;
   static double cycles_of_transforms(const TnoExtents& e);
+
+ private:
+  void choose_parts(const TnoExtents& e);
+  void choose_stages(std::int64_t shared_bytes);
 };
 
 }  // namespace weft::compiler

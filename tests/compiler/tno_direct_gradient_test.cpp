@@ -10,6 +10,7 @@
 #include "compiler/fusion/fuse.h"
 #include "compiler/schedules/schedule.h"
 #include "compiler/schedules/tno_direct_gradient.h"
+#include "compiler/schedules/tno_gradient_layout.h"
 #include "interpreted.h"
 #include "ptxas.h"
 #include "tno_graph.h"
@@ -102,10 +103,29 @@ INSTANTIATE_TEST_SUITE_P(Groups, TnoDirectGradient,
                          testing::Values(Case{{3, 2}, 1, 20, 12, true, DType::f16},
                                          Case{{2, 3}, 1, 140, 8, false, DType::bf16},
                                          Case{{2, 3}, 2, 33, 9, true, DType::f16},
-                                         // One part, so that there is no phase that adds them.
                                          Case{{3, 65}, 1, 10, 8, false, DType::bf16},
-                                         // Several stages, the last part's fewer than the others'.
-                                         Case{{3, 43}, 1, 530, 8, true, DType::f16}));
+                                         Case{{5, 44}, 1, 650, 8, true, DType::f16}));
+
+/// Ways to lay a case out that the cases above are for.
+TEST(TnoGradientLayout, HasPartsAndStages) {
+  const auto layout_of = [](const Case& c) {
+    const GradientGraph made(c, false, 1);
+    const FusedGraph fused = fuse(made.graph);
+    return TnoGradientLayout(TnoExtents(*fused.groups[0].anchor), DeviceOptions().shared_bytes());
+  };
+  const TnoGradientLayout one = layout_of({{3, 65}, 1, 10, 8, false, DType::bf16});
+  EXPECT_EQ(one.parts(), 1);
+  EXPECT_EQ(one.together, 3);
+  EXPECT_EQ(one.stages, 1);
+  // The last part has fewer rows.
+  const TnoGradientLayout uneven = layout_of({{5, 44}, 1, 650, 8, true, DType::f16});
+  EXPECT_EQ(uneven.row_parts, 3);
+  EXPECT_EQ(uneven.chunk, 2);
+  EXPECT_EQ(uneven.stages, 2);
+  const TnoGradientLayout shared = layout_of({{1}, 0, 2100, 8, true, DType::bf16});
+  EXPECT_GT(shared.class_parts, 1);
+  EXPECT_EQ(shared.warps, 1);
+}
 
 /// Memory for a stage at a time, rows of the batch together in it.
 TEST(TnoDirectGradientStages, MayBeAlone) {
