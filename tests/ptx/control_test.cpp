@@ -153,6 +153,38 @@ TEST(PtxControl, TextIsChecked) {
   EXPECT_THROW(Module(module_of(".visible .func f() { ret; }")), Error);
 }
 
+// Texts that end anywhere, or have one character of another kind, are errors or kernels.
+TEST(PtxControl, BrokenTextsAreErrors) {
+  const std::string text = module_of(
+      ".global .align 4 .b8 table[4] = {1, 2, 3, 4};\n"
+      ".visible .entry kernel(.param .u64 out, .param .align 64 .b8 map[128])\n.reqntid 32\n{\n"
+      ".reg .b32 %r<4>; .reg .pred %p; .reg .b64 %a; .shared .align 16 .b8 memory[64];\n"
+      "ld.param.u64 %a, [out]; @!%p bra end; { .reg .f32 x; mov.f32 x, 0f3F800000; }\n"
+      "ld.global.v2.u32 {%r0, %r1}, [%a+-8]; shfl.sync.idx.b32 %r2|%p, %r0, 0, 31, -1;\n"
+      "end: st.shared.u32 [memory+4], %r1; ret;\n}\n");
+  EXPECT_NO_THROW(Module{text});
+  int errors = 0;
+  const auto attempt = [&](const std::string& broken) {
+    try {
+      const Module module(broken);
+    } catch (const Error&) {
+      ++errors;
+    }
+  };
+  for (std::size_t end = 0; end < text.size(); ++end) attempt(text.substr(0, end));
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    for (const char c : {'{', '}', '[', ';', ',', '9', '%', '.', ' ', '"', '!', '\0'}) {
+      std::string broken = text;
+      broken[i] = c;
+      attempt(broken);
+    }
+  }
+  EXPECT_GT(errors, static_cast<int>(text.size()));
+  attempt(module_of(".visible .entry kernel() { add.s32 " + std::string(100000, '{')));
+  attempt(module_of(".global .b8 table[4] = " + std::string(100000, '{')));
+  attempt(module_of(".visible .entry kernel() { add.s32 " + std::string(100000, '!')));
+}
+
 TEST(PtxControl, LaunchesAreChecked) {
   const Module module(module_of(".visible .entry kernel()\n.reqntid 64, 1, 1\n{ ret; }\n"));
   EXPECT_EQ(module.entries()[0].required_threads, (std::array<std::uint32_t, 3>{64, 1, 1}));

@@ -80,7 +80,7 @@ TEST(PtxIntegers, SumsWrap) {
 TEST(PtxIntegers, Products) {
   expect_binary<U16, U16>("mul.lo.u16", [](Wide a, Wide b) { return a * b; });
   expect_binary<S32, S32>("mul.lo.s32", [](Wide a, Wide b) { return a * b; });
-  expect_binary<U64, U64>("mul.lo.u64", [](Wide a, Wide b) { return a * b; });
+  expect_binary<U64, U64>("mul.lo.u64", [](U64 a, U64 b) { return a * b; });
   expect_binary<U16, U16>("mul.hi.u16", [](Wide a, Wide b) { return (a * b) >> 16; });
   expect_binary<S16, S16>("mul.hi.s16", [](Wide a, Wide b) { return (a * b) >> 16; });
   expect_binary<U32, U32>("mul.hi.u32", [](Wide a, Wide b) { return (a * b) >> 32; });

@@ -102,10 +102,13 @@ Parser::Declaration Parser::declaration() {
   return result;
 }
 
-void Parser::initialise(std::byte* data, std::int64_t bytes, Type type, std::int64_t& offset) {
+void Parser::initialise(std::byte* data, std::int64_t bytes, Type type, std::int64_t& offset,
+                        int depth) {
+  constexpr int kMostDepth = 8;
+  if (depth > kMostDepth) scan_.fail("initial values within initial values");
   if (scan_.take('{')) {
     while (!scan_.take('}')) {
-      initialise(data, bytes, type, offset);
+      initialise(data, bytes, type, offset, depth + 1);
       if (!scan_.is('}')) scan_.expect(',');
     }
     return;
@@ -334,8 +337,10 @@ Operand Parser::number() {
   return result;
 }
 
-Operand Parser::operand() {
+Operand Parser::operand(int depth) {
   Operand result;
+  constexpr int kMostDepth = 4;
+  if (depth > kMostDepth) scan_.fail("operands within operands");
   if (scan_.take('[')) {
     result.kind = Operand::Kind::address;
     if (scan_.kind() == Token::word) {
@@ -349,20 +354,20 @@ Operand Parser::operand() {
       const std::uint64_t more = number().integer;
       result.integer += minus ? 0 - more : more;
     }
-    if (scan_.take(',')) result.elements = operand().elements;
+    if (scan_.take(',')) result.elements = operand(depth + 1).elements;
     scan_.expect(']');
     return result;
   }
   if (scan_.take('{')) {
     result.kind = Operand::Kind::vector;
     do {
-      result.elements.push_back(operand());
+      result.elements.push_back(operand(depth + 1));
     } while (scan_.take(','));
     scan_.expect('}');
     return result;
   }
   if (scan_.take('!')) {
-    result = operand();
+    result = operand(depth + 1);
     result.negated = !result.negated;
     return result;
   }

@@ -33,7 +33,8 @@ class Parser {
   /// What follows the state space: .align 8 .v2 .b8 name[4][2].
   Declaration declaration();
   void global(Space space);
-  void initialise(std::byte* data, std::int64_t bytes, Type type, std::int64_t& offset);
+  void initialise(std::byte* data, std::int64_t bytes, Type type, std::int64_t& offset,
+                  int depth = 0);
   void entry();
   void parameters(Entry& entry, Builder& builder);
   void performance(Entry& entry);
@@ -41,7 +42,7 @@ class Parser {
   void body_directive(Builder& builder);
   void registers(Builder& builder);
   void statement(Builder& builder);
-  Operand operand();
+  Operand operand(int depth = 0);
   Operand number();
   void skip_braces();
 
