@@ -119,24 +119,6 @@ std::array<MatrixUnit::Columns, 2> MatrixUnit::columns(const FragmentSource& sou
           Columns{word(source, first, free + 8, depth), word(source, first, free + 8, second)}};
 }
 
-MatrixUnit::Rows MatrixUnit::rounded(const Rows& rows) {
-  if (type_ != DType::f32) return rows;
-  Rows result = rows;
-  for (Ex& word : result) {
-    word = b_.call(loop::intrinsic("round_tf32"), {a_.bits(word, Scalar::f32)})[0];
-  }
-  return result;
-}
-
-MatrixUnit::Columns MatrixUnit::rounded(const Columns& columns) {
-  if (type_ != DType::f32) return columns;
-  Columns result = columns;
-  for (Ex& word : result) {
-    word = b_.call(loop::intrinsic("round_tf32"), {a_.bits(word, Scalar::f32)})[0];
-  }
-  return result;
-}
-
 MatrixUnit::Sums MatrixUnit::zero() {
   Sums sums{};
   for (loop::Accumulator*& sum : sums) {
@@ -165,7 +147,7 @@ MatrixUnit::Rows MatrixUnit::rows_of(const std::array<Ex, 4>& left,
 
 MatrixUnit::Rows MatrixUnit::rows_of(const std::array<Ex, 4>& values) {
   const auto word = [&](std::size_t i) { return a_.bits(b_.let(values[i]), Scalar::i32); };
-  return rounded({word(0), word(2), word(1), word(3)});
+  return rounded(Rows{word(0), word(2), word(1), word(3)});
 }
 
 Ex MatrixUnit::over_columns(Ex value, loop::Combine combine) {

@@ -49,8 +49,15 @@ class MatrixUnit {
   std::array<Columns, 2> columns(const FragmentSource& source, Ex first, std::int64_t free,
                                  Ex depth);
   /// What was loaded of f32, rounded to tf32; the rest is as it is.
-  Rows rounded(const Rows& rows);
-  Columns rounded(const Columns& columns);
+  template <typename Fragment>
+  Fragment rounded(Fragment fragment) {
+    if (type_ == DType::f32) {
+      for (Ex& word : fragment) {
+        word = b_.call(loop::intrinsic("round_tf32"), {a_.bits(word, loop::Scalar::f32)})[0];
+      }
+    }
+    return fragment;
+  }
 
   Sums zero();
   void multiply(const Sums& sums, const Rows& rows, const Columns& columns);

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/reduce.h"
 #include "compiler/schedules/schedule.h"
 #include "compiler/schedules/thread_indices.h"
 
@@ -72,7 +73,8 @@ class ScatterDevice {
       b_.phase(0, threads, [](Ex, Ex) {});
       return;
     }
-    if (apart_) sums_ = emitter_.workspace(storage(), parts_ * type_.elements() * halves_);
+    if (apart_)
+      sums_ = emitter_.workspace(storage_of(scalar_), parts_ * type_.elements() * halves_);
     const Shape grid{parts_, outer_.elements(), owners_, strips_};
     const std::int64_t warps = grid.elements();
     b_.phase(divide_up(warps, warps_a_block), threads, [&](Ex block, Ex thread) {
@@ -89,14 +91,6 @@ class ScatterDevice {
   }
 
  private:
-  DType storage() const {
-    return scalar_ == Scalar::f64   ? DType::f64
-           : scalar_ == Scalar::i64 ? DType::i64
-           : scalar_ == Scalar::i32 ? DType::i32
-           : scalar_ == Scalar::u8  ? DType::u8
-                                    : DType::f32;
-  }
-
   void vectors(const std::function<void(Ex lane)>& body) {
     b_.loop(width_, Role::vector, static_cast<int>(width_), body);
   }
@@ -130,8 +124,8 @@ class ScatterDevice {
     start_rows();
     if (count_ == 0) return;
     for (std::int64_t h = 0; h < halves_; ++h) {
-      row_sums_[h] = b_.kernel().local("row_sums", storage(), width_);
-      updates_[h] = b_.kernel().local("updates", storage(), width_ * ahead);
+      row_sums_[h] = b_.kernel().local("row_sums", storage_of(scalar_), width_);
+      updates_[h] = b_.kernel().local("updates", storage_of(scalar_), width_ * ahead);
       vectors([&](Ex i) { b_.store(row_sums_[h], i, a_.constant(scalar_, 0)); });
     }
     current_ = b_.declare(Scalar::i64, loop::Combine::maximum, a_.integer(-1));
