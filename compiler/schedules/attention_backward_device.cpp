@@ -82,7 +82,7 @@ class AttentionBackward : AttentionGradient {
           const Ex query = a_.add(row, a_.integer(static_cast<std::int64_t>(8 * (i / 2))));
           const Ex key = a_.add(column, a_.integer(static_cast<std::int64_t>(8 * c + i % 2)));
           four[i] = pair(b_.read(scores[0][c][i]), b_.read(centred[0][c][i]), of[i / 2],
-                         visible(query, key, false, ragged))[1];
+                         mask_.visible(query, key, false, ragged))[1];
         }
         gradients[0].push_back(four);
       }
@@ -133,7 +133,7 @@ class AttentionBackward : AttentionGradient {
           const Ex key = a_.add(row, a_.integer(static_cast<std::int64_t>(8 * (i / 2))));
           const Ex query = a_.add(column, a_.integer(static_cast<std::int64_t>(8 * c + i % 2)));
           const std::array<Ex, 2> both = pair(b_.read(scores[0][c][i]), b_.read(centred[0][c][i]),
-                                              of[i % 2], visible(query, key, ragged, false));
+                                              of[i % 2], mask_.visible(query, key, ragged, false));
           p[i] = both[0];
           g[i] = both[1];
         }

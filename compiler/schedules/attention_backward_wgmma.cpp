@@ -78,22 +78,9 @@ class AttentionBackwardWgmma : AttentionGradient {
   }
 
   /// The score of what is not seen, so that its probability is 0.
-  void hide(const WarpSums& scores, Ex hidden, const std::function<Ex(Ex row, Ex column)>& visible,
-            Ex row, Ex column) {
-    if (hidden == nullptr) return;
-    const Ex lowest = real(x_.scale > 0 ? -std::numeric_limits<double>::infinity()
-                                        : std::numeric_limits<double>::infinity());
-    b_.condition(hidden, [&] {
-      for (std::size_t c = 0; c < scores[0].size(); ++c) {
-        for (std::size_t i = 0; i < 4; ++i) {
-          const Ex seen =
-              visible(a_.add(row, a_.integer(static_cast<std::int64_t>(8 * (i / 2)))),
-                      a_.add(column, a_.integer(static_cast<std::int64_t>(8 * c + i % 2))));
-          loop::Accumulator* score = scores[0][c][i];
-          b_.assign(score, a_.select(seen, b_.read(score), lowest));
-        }
-      }
-    });
+  double lowest() const {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    return x_.scale > 0 ? -infinity : infinity;
   }
 
   /// sums += values (packed row fragments, four registers each 16 columns) by the tile's columns.
@@ -112,19 +99,14 @@ class AttentionBackwardWgmma : AttentionGradient {
     const std::array<Statistics, 2> of = {statistics(row), statistics(a_.add(row, a_.integer(8)))};
     const Ex count = key_tiles(layout_.strip, tile);
     const bool ragged = x_.m % tile != 0;
-    const auto seen = [&](Ex query, Ex key) { return visible(query, key, false, ragged); };
+    const auto seen = [&](Ex query, Ex key) { return mask_.visible(query, key, false, ragged); };
     pass(tiles, x_.m, a_.integer(0), count, [&](Ex first, Ex, Ex stage) {
       const WarpSums scores = products.zero(1, tile / 8), centred = products.zero(1, tile / 8);
       products_of_tile(scores, centred, tiles, x_.d, x_.e, stage);
-      const Ex end = a_.add(first, a_.integer(tile));
-      Ex hidden = nullptr;
-      if (x_.causal) hidden = a_.less(a_.add(first_row_, a_.integer(x_.offset() + 1)), end);
-      if (ragged) {
-        const Ex past = a_.less(a_.integer(x_.m), end);
-        hidden = hidden == nullptr ? past : a_.logical_or(hidden, past);
-      }
       const Ex column = b_.let(a_.add(first, a_.mul(unit.thread(), a_.integer(2))));
-      hide(scores, hidden, seen, row, column);
+      if (const Ex hidden = mask_.hides_keys(first_row_, first, tile)) {
+        b_.condition(hidden, [&] { mask_.hide(scores, row, column, lowest(), seen); });
+      }
       std::vector<MatrixUnit::Rows> gradients;
       for (std::size_t c = 0; c < scores[0].size(); c += 2) {
         std::array<std::array<Ex, 4>, 2> both{};
@@ -153,7 +135,7 @@ class AttentionBackwardWgmma : AttentionGradient {
     const std::int64_t most = divide_up(x_.n, tile);
     const Ex begin = first_query_tile(tile);
     const bool ragged = x_.n % tile != 0;
-    const auto seen = [&](Ex key, Ex query) { return visible(query, key, ragged, false); };
+    const auto seen = [&](Ex key, Ex query) { return mask_.visible(query, key, ragged, false); };
     // What a tile's queries have is asked for a turn ahead, and put where all threads read it.
     const Ex own_query = b_.let(a_.floor_mod(thread_, tile));
     const auto place = [&](Ex number, std::int64_t which, Ex query) {
@@ -172,17 +154,12 @@ class AttentionBackwardWgmma : AttentionGradient {
       const Statistics ahead = statistics(a_.add(a_.mul(next, a_.integer(tile)), own_query));
       const WarpSums scores = products.zero(1, tile / 8), centred = products.zero(1, tile / 8);
       products_of_tile(scores, centred, tiles, x_.d, x_.e, stage);
-      Ex hidden = nullptr;
-      if (x_.causal) {
-        hidden =
-            a_.less(a_.add(first, a_.integer(x_.offset())), a_.add(first_row_, a_.integer(15)));
-      }
-      if (ragged) {
-        const Ex past = a_.less(a_.integer(x_.n), a_.add(first, a_.integer(tile)));
-        hidden = hidden == nullptr ? past : a_.logical_or(hidden, past);
-      }
       const Ex own_column = b_.let(a_.mul(unit.thread(), a_.integer(2)));
-      hide(scores, hidden, seen, row, b_.let(a_.add(first, own_column)));
+      const Ex column = b_.let(a_.add(first, own_column));
+      const Ex last_row = a_.add(first_row_, a_.integer(15));
+      if (const Ex hidden = mask_.hides_queries(first, tile, last_row)) {
+        b_.condition(hidden, [&] { mask_.hide(scores, row, column, lowest(), seen); });
+      }
       const Ex normalisers = b_.let(place(number, 0, own_column));
       std::vector<MatrixUnit::Rows> probabilities, gradients;
       for (std::size_t c = 0; c < scores[0].size(); c += 2) {

@@ -99,6 +99,32 @@ class AttentionProducts {
   MatrixUnit& unit_;
 };
 
+/// Which scores count: those of keys that a query may see, and of what is there.
+class AttentionMask {
+ public:
+  using Ex = loop::Ex;
+
+  AttentionMask(loop::Builder& builder, const AttentionExtents& extents)
+      : b_(builder), a_(builder.arena()), x_(extents) {}
+
+  /// Whether a query sees a key; null where all do. `ragged`: some of the tile may not be there.
+  Ex visible(Ex query, Ex key, bool ragged_queries, bool ragged_keys) const;
+  /// Whether a tile of keys has one that a query from `first_query` on does not see; null where no
+  /// tile has.
+  Ex hides_keys(Ex first_query, Ex first_key, std::int64_t keys) const;
+  /// Whether a tile of queries has one that does not see a key up to `last_key`; null likewise.
+  Ex hides_queries(Ex first_query, std::int64_t queries, Ex last_key) const;
+  /// Puts `lowest` in place of scores that are not visible(row, column); `row` and `column`: the
+  /// lane's first.
+  void hide(const WarpSums& scores, Ex row, Ex column, double lowest,
+            const std::function<Ex(Ex row, Ex column)>& visible) const;
+
+ private:
+  loop::Builder& b_;
+  loop::Arena& a_;
+  const AttentionExtents& x_;
+};
+
 /// Factors of a warp's rows, [row fragment][half].
 using RowFactors = std::vector<std::array<loop::Ex, 2>>;
 
@@ -134,6 +160,7 @@ class AttentionSoftmax {
   loop::Builder& b_;
   loop::Arena& a_;
   AttentionExtents x_;
+  AttentionMask mask_;
   MatrixUnit& unit_;
   Ex first_row_;
   std::vector<std::array<RowState, 2>> state_;

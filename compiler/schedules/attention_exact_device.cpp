@@ -218,7 +218,8 @@ class ExactAttention : AttentionStrips {
         const Ex query = a_.add(first_, own_row(i));
         for (std::size_t j = 0; j < scores[i].size(); ++j) {
           Ex value = a_.mul(b_.read(scores[i][j]), real(factor()));
-          const Ex seen = visible(query, a_.add(first_key, own_column(j)), false, ragged_keys());
+          const Ex seen =
+              mask_.visible(query, a_.add(first_key, own_column(j)), false, ragged_keys());
           if (seen != nullptr) {
             value = a_.select(seen, value, real(-std::numeric_limits<double>::infinity()));
           }
@@ -296,8 +297,8 @@ class ExactAttention : AttentionStrips {
       for (std::size_t i = 0; i < scores.size(); ++i) {
         const Ex query = a_.add(first_, own_row(i));
         for (std::size_t j = 0; j < scores[i].size(); ++j) {
-          const Ex seen =
-              visible(query, a_.add(first_key, own_column(j)), ragged_queries(), ragged_keys());
+          const Ex seen = mask_.visible(query, a_.add(first_key, own_column(j)), ragged_queries(),
+                                        ragged_keys());
           const Ex p = probability(b_.read(scores[i][j]), of[i], seen);
           store_scores(i, j, a_.mul(p, a_.sub(b_.read(centred[i][j]), of[i].delta)));
         }
@@ -337,8 +338,8 @@ class ExactAttention : AttentionStrips {
       for (std::size_t r = 0; r < scores.size(); ++r) {
         const Ex key = a_.add(first_, own_row(r));
         for (std::size_t j = 0; j < scores[r].size(); ++j) {
-          const Ex seen =
-              visible(a_.add(first_query, own_column(j)), key, ragged_queries(), ragged_keys());
+          const Ex seen = mask_.visible(a_.add(first_query, own_column(j)), key, ragged_queries(),
+                                        ragged_keys());
           probabilities[r].push_back(probability(b_.read(scores[r][j]), of[j], seen));
           store_scores(r, j, probabilities[r][j]);
         }

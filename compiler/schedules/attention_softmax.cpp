@@ -13,12 +13,59 @@ using loop::Combine;
 using loop::Ex;
 using loop::Scalar;
 
+// ---- what is seen -------------------------------------------------------------------------------
+
+Ex AttentionMask::visible(Ex query, Ex key, bool ragged_queries, bool ragged_keys) const {
+  Ex result = nullptr;
+  const auto also = [&](Ex condition) {
+    result = result == nullptr ? condition : a_.logical_and(result, condition);
+  };
+  if (x_.causal) also(a_.less_equal(key, a_.add(query, a_.integer(x_.offset()))));
+  if (ragged_queries) also(a_.less(query, a_.integer(x_.n)));
+  if (ragged_keys) also(a_.less(key, a_.integer(x_.m)));
+  return result;
+}
+
+Ex AttentionMask::hides_keys(Ex first_query, Ex first_key, std::int64_t keys) const {
+  const Ex end = a_.add(first_key, a_.integer(keys));
+  const Ex past = x_.m % keys == 0 ? nullptr : a_.less(a_.integer(x_.m), end);
+  if (!x_.causal) return past;
+  const Ex unseen = a_.less(a_.add(first_query, a_.integer(x_.offset() + 1)), end);
+  return past == nullptr ? unseen : a_.logical_or(unseen, past);
+}
+
+Ex AttentionMask::hides_queries(Ex first_query, std::int64_t queries, Ex last_key) const {
+  const Ex end = a_.add(first_query, a_.integer(queries));
+  const Ex past = x_.n % queries == 0 ? nullptr : a_.less(a_.integer(x_.n), end);
+  if (!x_.causal) return past;
+  const Ex unseen = a_.less(a_.add(first_query, a_.integer(x_.offset())), last_key);
+  return past == nullptr ? unseen : a_.logical_or(unseen, past);
+}
+
+void AttentionMask::hide(const WarpSums& scores, Ex row, Ex column, double lowest,
+                         const std::function<Ex(Ex row, Ex column)>& visible) const {
+  for (std::size_t r = 0; r < scores.size(); ++r) {
+    for (std::size_t c = 0; c < scores[r].size(); ++c) {
+      for (std::size_t i = 0; i < 4; ++i) {
+        const auto down = static_cast<std::int64_t>(16 * r + 8 * (i / 2));
+        const auto across = static_cast<std::int64_t>(8 * c + i % 2);
+        const Ex seen = visible(a_.add(row, a_.integer(down)), a_.add(column, a_.integer(across)));
+        Accumulator* score = scores[r][c][i];
+        b_.assign(score, a_.select(seen, b_.read(score), a_.constant(Scalar::f32, lowest)));
+      }
+    }
+  }
+}
+
+// ---- softmax ------------------------------------------------------------------------------------
+
 AttentionSoftmax::AttentionSoftmax(GroupEmitter& emitter, const AttentionExtents& extents,
                                    MatrixUnit& unit, Ex first_row, std::int64_t row_fragments)
     : emitter_(emitter),
       b_(emitter.builder()),
       a_(emitter.arena()),
       x_(extents),
+      mask_(b_, x_),
       unit_(unit),
       first_row_(first_row),
       state_(static_cast<std::size_t>(row_fragments)) {
@@ -45,38 +92,15 @@ void AttentionSoftmax::mask(const WarpSums& scores, Ex first_key) {
     }
   }
   const auto keys = static_cast<std::int64_t>(8 * scores[0].size());
-  const bool ragged = x_.m % keys != 0;
-  if (!x_.causal && !ragged) return;
   // Only tiles that have such keys are looked at.
-  Ex hidden = nullptr;
-  const Ex end = a_.add(first_key, a_.integer(keys));
-  if (x_.causal) hidden = a_.less(a_.add(first_row_, a_.integer(x_.offset() + 1)), end);
-  if (ragged) {
-    const Ex past = a_.less(a_.integer(x_.m), end);
-    hidden = hidden == nullptr ? past : a_.logical_or(hidden, past);
-  }
+  const Ex hidden = mask_.hides_keys(first_row_, first_key, keys);
+  if (hidden == nullptr) return;
   b_.condition(hidden, [&] {
     const Ex column = b_.let(a_.add(first_key, a_.mul(unit_.thread(), a_.integer(2))));
     const Ex row = b_.let(a_.add(first_row_, unit_.group()));
-    for (std::size_t r = 0; r < scores.size(); ++r) {
-      for (std::size_t c = 0; c < scores[r].size(); ++c) {
-        for (std::size_t i = 0; i < 4; ++i) {
-          const Ex key = a_.add(column, a_.integer(static_cast<std::int64_t>(8 * c + i % 2)));
-          Ex visible = nullptr;
-          if (x_.causal) {
-            const auto offset = static_cast<std::int64_t>(16 * r + 8 * (i / 2));
-            visible = a_.less_equal(key, a_.add(row, a_.integer(offset + x_.offset())));
-          }
-          if (ragged) {
-            const Ex there = a_.less(key, a_.integer(x_.m));
-            visible = visible == nullptr ? there : a_.logical_and(visible, there);
-          }
-          Accumulator* sum = scores[r][c][i];
-          b_.assign(sum, a_.select(visible, b_.read(sum),
-                                   real(-std::numeric_limits<double>::infinity())));
-        }
-      }
-    }
+    mask_.hide(
+        scores, row, column, -std::numeric_limits<double>::infinity(),
+        [&](Ex query, Ex key) { return mask_.visible(query, key, false, x_.m % keys != 0); });
   });
 }
 

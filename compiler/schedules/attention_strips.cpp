@@ -15,7 +15,8 @@ AttentionStrips::AttentionStrips(GroupEmitter& emitter)
       a_(emitter.arena()),
       b_(emitter.builder()),
       x_(*emitter.group().anchor),
-      device_(emitter, x_) {}
+      device_(emitter, x_),
+      mask_(b_, x_) {}
 
 void AttentionStrips::phase(std::int64_t rows, std::int64_t strip, std::int64_t threads,
                             bool backwards, const std::function<void()>& body) {
@@ -55,17 +56,6 @@ Ex AttentionStrips::first_query_tile(std::int64_t tile) {
   const Ex query =
       a_.binary(Binary::maximum, a_.integer(0), a_.sub(first_, a_.integer(x_.offset())));
   return b_.let_within(a_.floor_div(query, tile), 0, divide_up(x_.m, tile));
-}
-
-Ex AttentionStrips::visible(Ex query, Ex key, bool ragged_queries, bool ragged_keys) {
-  Ex result = nullptr;
-  const auto also = [&](Ex condition) {
-    result = result == nullptr ? condition : a_.logical_and(result, condition);
-  };
-  if (x_.causal) also(a_.less_equal(key, a_.add(query, a_.integer(x_.offset()))));
-  if (ragged_queries) also(a_.less(query, a_.integer(x_.n)));
-  if (ragged_keys) also(a_.less(key, a_.integer(x_.m)));
-  return result;
 }
 
 AttentionStrips::Statistics AttentionStrips::statistics(Ex query) {

@@ -30,8 +30,6 @@ class AttentionStrips {
   Ex key_tiles(std::int64_t strip, std::int64_t tile);
   /// The first tile of queries that sees a key of the strip.
   Ex first_query_tile(std::int64_t tile);
-  /// Whether a query sees a key; null where all do. `ragged`: some of the tile may not be there.
-  Ex visible(Ex query, Ex key, bool ragged_queries, bool ragged_keys);
 
   /// What the gradients of a query's scores are made of.
   struct Statistics {
@@ -53,6 +51,7 @@ class AttentionStrips {
   loop::Builder& b_;
   AttentionExtents x_;
   AttentionDevice device_;
+  AttentionMask mask_;
   Ex batch_ = nullptr, first_ = nullptr;  ///< the block's batch, and the first row of its strip
   Ex thread_ = nullptr;
 };
