@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "compiler/schedules/across_threads.h"
 #include "compiler/schedules/divide.h"
 #include "compiler/schedules/reduce.h"
@@ -18,8 +16,7 @@ using loop::Scalar;
 using ops::Element;
 
 constexpr std::int64_t threads = 256;
-/// Threads that keep a large GPU busy.
-constexpr std::int64_t enough_threads = 1 << 16;
+
 /// Steps that a part should have for each of its threads, at least.
 constexpr std::int64_t least_steps = 32;
 
@@ -49,9 +46,7 @@ class CumulativeDevice {
     }
     if (type_.elements() == 0) return;
     const std::int64_t line_threads = by_warp_ ? warp : 1;
-    const std::int64_t wanted = divide_up(enough_threads, lines_ * line_threads);
-    const std::int64_t most = length_ / (least_steps * line_threads);
-    parts_ = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(most, 1));
+    parts_ = parts_to_fill(lines_ * line_threads, length_ / (least_steps * line_threads));
     part_steps_ = divide_up(divide_up(length_, parts_), piece()) * piece();
     parts_ = divide_up(length_, part_steps_);
   }

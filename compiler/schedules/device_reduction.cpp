@@ -1,8 +1,7 @@
 #include "compiler/schedules/device_reduction.h"
 
-#include <algorithm>
-
 #include "compiler/schedules/divide.h"
+#include "compiler/schedules/thread_indices.h"
 
 namespace weft::compiler {
 
@@ -11,8 +10,6 @@ using ops::Element;
 
 namespace {
 
-/// Threads that keep a large GPU busy.
-constexpr std::int64_t enough_threads = 1 << 16;
 /// Terms that a thread should have at least.
 constexpr std::int64_t least_terms = 16;
 
@@ -27,10 +24,8 @@ DeviceReduction::DeviceReduction(GroupEmitter& emitter, bool neighbours, DType s
       terms_(r_.reduced_shape.elements()),
       storage_(storage),
       by_thread_(neighbours || results_ >= enough_threads || terms_ < threads) {
-  const std::int64_t own = by_thread_ ? results_ : results_ * threads;
-  const std::int64_t wanted = divide_up(enough_threads, std::max<std::int64_t>(own, 1));
-  const std::int64_t most = terms_ / (least_terms * (by_thread_ ? 1 : threads));
-  parts_ = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(most, 1));
+  const std::int64_t of_result = by_thread_ ? 1 : threads;
+  parts_ = parts_to_fill(results_ * of_result, terms_ / (least_terms * of_result));
   part_terms_ = divide_up(terms_, parts_);
   if (terms_ > 0) parts_ = divide_up(terms_, part_terms_);
 }

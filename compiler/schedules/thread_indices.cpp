@@ -1,10 +1,17 @@
 #include "compiler/schedules/thread_indices.h"
 
+#include <algorithm>
+
 #include "compiler/schedules/divide.h"
 
 namespace weft::compiler {
 
 using loop::Ex;
+
+std::int64_t parts_to_fill(std::int64_t threads, std::int64_t most) {
+  const std::int64_t wanted = divide_up(enough_threads, std::max<std::int64_t>(threads, 1));
+  return std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(most, 1));
+}
 
 void if_below(loop::Builder& b, Ex index, std::int64_t extent,
               const std::function<void(Ex index)>& body) {

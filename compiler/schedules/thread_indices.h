@@ -11,6 +11,13 @@ namespace weft::compiler {
 /// Threads that run together.
 inline constexpr std::int64_t warp = 32;
 
+/// Threads that keep a large GPU busy.
+inline constexpr std::int64_t enough_threads = 1 << 16;
+
+/// Into how many parts, `most` at most, to cut what so many threads would do, until they are
+/// enough.
+std::int64_t parts_to_fill(std::int64_t threads, std::int64_t most);
+
 /// `body(index)` where an index, which is not negative, is below `extent`.
 void if_below(loop::Builder& b, loop::Ex index, std::int64_t extent,
               const std::function<void(loop::Ex index)>& body);
