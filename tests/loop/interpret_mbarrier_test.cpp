@@ -18,21 +18,11 @@ using loop::intrinsic;
 using loop::Kernel;
 using loop::Report;
 using loop::Scalar;
+using tests::all;
+using tests::kinds;
 using Kind = loop::Report::Kind;
 
 constexpr std::uint64_t seeds = 24;
-
-std::string all(const std::vector<Report>& reports) {
-  std::string text;
-  for (const Report& report : reports) text += print(report) + "\n";
-  return text;
-}
-
-std::set<Kind> kinds(const std::vector<Report>& reports) {
-  std::set<Kind> found;
-  for (const Report& report : reports) found.insert(report.kind);
-  return found;
-}
 
 enum class Mistake : std::uint8_t {
   none,

@@ -18,15 +18,11 @@ using loop::intrinsic;
 using loop::Kernel;
 using loop::Report;
 using loop::Scalar;
+using tests::all;
+using tests::kinds;
 using Kind = loop::Report::Kind;
 
 constexpr std::uint64_t seeds = 12;
-
-std::string all(const std::vector<Report>& reports) {
-  std::string text;
-  for (const Report& report : reports) text += print(report) + "\n";
-  return text;
-}
 
 enum class Before : std::uint8_t { store, copy_async, load };
 enum class Order : std::uint8_t { barrier, mbarrier };
@@ -152,9 +148,7 @@ std::vector<Report> expect(const Kernel& kernel, const std::set<Kind>& wanted) {
     tests::Arguments arguments(kernel);
     arguments.fill(0, [](std::int64_t i) { return i % 7; });
     reports = arguments.run({.seed = seed});
-    std::set<Kind> found;
-    for (const Report& report : reports) found.insert(report.kind);
-    EXPECT_EQ(found, wanted) << "seed " << seed << ":\n" << all(reports);
+    EXPECT_EQ(kinds(reports), wanted) << "seed " << seed << ":\n" << all(reports);
   }
   return reports;
 }

@@ -18,6 +18,8 @@ using loop::Kernel;
 using loop::Report;
 using loop::Role;
 using loop::Scalar;
+using tests::all;
+using tests::kinds;
 using Kind = loop::Report::Kind;
 
 /// Kernels of one phase with an input and an output of 256 f32 and as many in shared memory.
@@ -45,17 +47,9 @@ struct Bench {
   }
 };
 
-std::string all(const std::vector<Report>& reports) {
-  std::string text;
-  for (const Report& report : reports) text += print(report) + "\n";
-  return text;
-}
-
 /// Expects reports of these kinds and no others.
 void expect_kinds(const std::vector<Report>& reports, const std::set<Kind>& wanted) {
-  std::set<Kind> found;
-  for (const Report& report : reports) found.insert(report.kind);
-  EXPECT_EQ(found, wanted) << all(reports);
+  EXPECT_EQ(kinds(reports), wanted) << all(reports);
 }
 
 TEST(InterpretReport, OutOfRange) {

@@ -96,15 +96,11 @@ struct Exchange {
   void expect(bool right) {
     for (std::uint64_t seed = 0; seed < seeds; ++seed) {
       tests::Arguments arguments(kernel);
-      std::set<Kind> found;
-      std::string text;
-      for (const Report& report : arguments.run({.seed = seed})) {
-        found.insert(report.kind);
-        text += print(report) + "\n";
-      }
+      const std::vector<Report> reports = arguments.run({.seed = seed});
+      std::set<Kind> found = tests::kinds(reports);
       if (!right) found.erase(Kind::uninitialised);
       EXPECT_EQ(found, right ? std::set<Kind>{} : std::set{Kind::race}) << "seed " << seed << ":\n"
-                                                                        << text;
+                                                                        << tests::all(reports);
       for (std::int64_t i = 0; right && i < grid * threads; ++i) {
         const std::int64_t from = rounds % 2 == 1 ? i % threads ^ distance : i % threads;
         EXPECT_EQ(arguments.get(0, i), static_cast<double>(from + rounds)) << seed << ", " << i;

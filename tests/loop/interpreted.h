@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -64,5 +65,18 @@ class Arguments {
   const loop::Kernel& kernel_;
   std::vector<std::vector<std::byte>> memory_;
 };
+
+/// A line for each report.
+inline std::string all(const std::vector<loop::Report>& reports) {
+  std::string text;
+  for (const loop::Report& report : reports) text += print(report) + "\n";
+  return text;
+}
+
+inline std::set<loop::Report::Kind> kinds(const std::vector<loop::Report>& reports) {
+  std::set<loop::Report::Kind> found;
+  for (const loop::Report& report : reports) found.insert(report.kind);
+  return found;
+}
 
 }  // namespace weft::tests
