@@ -4,11 +4,11 @@
 #include <cmath>
 #include <string>
 
+#include "assembled.h"
 #include "compiler/fusion/fuse.h"
 #include "compiler/schedules/schedule.h"
 #include "interpreted.h"
 #include "ops/support.h"
-#include "ptxas.h"
 
 // Running sums on a GPU, by the interpreter.
 namespace weft::compiler {
@@ -82,13 +82,9 @@ TEST(CumulativeDevice, Assembles) {
     const ir::Graph graph = test::parse(sums(shape, axis, "f32", false, false));
     const FusedGraph fused = fuse(graph);
     for (const char* processor : {"sm_80", "sm_90a"}) {
-      DeviceOptions options;
-      options.target = device_target(processor);
-      const ScheduledKernel scheduled = schedule_device(fused.groups[0], options);
-      const GeneratedDeviceCode code = generate_device(*scheduled.kernel, "test", options.target);
-      const std::string said = test::assemble(code.ptx, processor);
-      EXPECT_EQ(code.ptx.find(".local"), std::string::npos);
-      fmt::print("cumsum {} {}:\n{}", shape, processor, said);
+      const test::Assembled made = test::assembled(fused.groups[0], processor);
+      EXPECT_EQ(made.code.ptx.find(".local"), std::string::npos);
+      fmt::print("cumsum {} {}:\n{}", shape, processor, made.said);
     }
   }
 }

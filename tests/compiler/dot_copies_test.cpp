@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "assembled.h"
 #include "compiler/fusion/fuse.h"
 #include "interpreted.h"
-#include "ptxas.h"
 
 // Products on sm_90a whose operands come by tensor copies: by the interpreter against reference
 // evaluation, and assembled.
@@ -336,25 +336,19 @@ void assemble(const std::string& text, const std::string& name) {
   const ir::Graph graph = parse(text);
   const compiler::FusedGraph fused = compiler::fuse(graph);
   for (const compiler::Group& group : fused.groups) {
-    const compiler::ScheduledKernel scheduled = compiler::schedule_device(group, hopper());
-    EXPECT_GT(scheduled.kernel->tensor_maps.size(), 0U) << name;
-    const compiler::GeneratedDeviceCode code =
-        compiler::generate_device(*scheduled.kernel, "test", hopper().target);
-    EXPECT_LE(code.shared_bytes, hopper().shared_bytes()) << name;
-    const std::string said = test::assemble(code.ptx, "sm_90a");
-    EXPECT_EQ(spills(said), std::vector<std::string>()) << name;
-    EXPECT_EQ(said.find("C75"), std::string::npos) << name << '\n' << said;
+    SCOPED_TRACE(name);
+    const Assembled made = assembled(group, "sm_90a", hopper());
+    EXPECT_GT(made.scheduled.kernel->tensor_maps.size(), 0U);
     // What groups give and take adds up where each thread starts with its share of all registers.
-    const std::int64_t threads = scheduled.kernel->phases[0].threads;
+    const std::int64_t threads = made.scheduled.kernel->phases[0].threads;
     if (threads > 256) {
       const std::int64_t each = 65536 / threads / 8 * 8;
-      EXPECT_NE(said.find(fmt::format("Used {} registers", each)), std::string::npos) << said;
+      const std::string used = fmt::format("Used {} registers", each);
+      EXPECT_NE(made.said.find(used), std::string::npos) << made.said;
     }
-    for (std::size_t at = 0; (at = said.find("Used ", at)) != std::string::npos; ++at) {
-      fmt::print("{:28} {:30} shared {:6}, phase 0: {} blocks of {}\n", name,
-                 said.substr(at, said.find(',', at) - at), code.shared_bytes,
-                 scheduled.kernel->phases[0].grid, threads);
-    }
+    fmt::print("{:28} {:10} registers, shared {:6}, phase 0: {} blocks of {}\n", name,
+               made.registers(), made.code.shared_bytes, made.scheduled.kernel->phases[0].grid,
+               threads);
   }
 }
 

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <string>
 
+#include "assembled.h"
 #include "compiler/fusion/fuse.h"
 #include "compiler/schedules/schedule.h"
 #include "interpreted.h"
-#include "ptxas.h"
 
 // Fourier transforms on a GPU: by the interpreter against the definition, and by ptxas.
 namespace weft::compiler {
@@ -16,14 +16,6 @@ namespace {
 /// Errors of a transform grow with log2 n; three roundings an element a pass, random in sign, and
 /// as many again in products of factors.
 double tolerance(std::int64_t n) { return 0x1p-24 * 8 * (2 + std::log2(static_cast<double>(n))); }
-
-test::Schedule with_shared(std::int64_t bytes) {
-  return [bytes](const Group& group) {
-    DeviceOptions options;
-    options.shared_limit = bytes;
-    return schedule_device(group, options);
-  };
-}
 
 /// All kinds along an axis of `before` x n x `after`, through prologues and epilogues that read
 /// further tensors. The real operand has `extent` points: fewer than n are padded, more are cut.
@@ -95,10 +87,10 @@ TEST(FftDevice, PaddedAndCut) {
 
 /// Two sweeps and three, of lines next to each other and apart, and of Bluestein's convolution.
 TEST(FftDevice, LongLinesGoThroughMemory) {
-  expect_all_kinds(2, 256, 1, 256, with_shared(1024));
-  expect_all_kinds(1, 600, 3, 500, with_shared(1024));
-  expect_all_kinds(2, 735, 1, 735, with_shared(512));
-  expect_all_kinds(2, 101, 2, 101, with_shared(512));
+  expect_all_kinds(2, 256, 1, 256, test::on_device_with(1024));
+  expect_all_kinds(1, 600, 3, 500, test::on_device_with(1024));
+  expect_all_kinds(2, 735, 1, 735, test::on_device_with(512));
+  expect_all_kinds(2, 101, 2, 101, test::on_device_with(512));
 }
 
 TEST(FftDevicePtx, NothingIsSpilled) {
@@ -120,14 +112,9 @@ TEST(FftDevicePtx, NothingIsSpilled) {
     const ir::Graph graph = test::parse(text(op, 512, n));
     const FusedGraph fused = fuse(graph);
     for (const char* processor : {"sm_80", "sm_90a"}) {
-      DeviceOptions options;
-      options.target = device_target(processor);
-      const ScheduledKernel scheduled = schedule_device(fused.groups[0], options);
-      const GeneratedDeviceCode code = generate_device(*scheduled.kernel, "test", options.target);
-      EXPECT_LE(code.shared_bytes, options.shared_bytes());
-      const std::string said = test::assemble(code.ptx, processor);
-      EXPECT_EQ(code.ptx.find(".local"), std::string::npos) << op << " " << n;
-      fmt::print("{} {} {}:\n{}", op, n, processor, said);
+      const test::Assembled made = test::assembled(fused.groups[0], processor);
+      EXPECT_EQ(made.code.ptx.find(".local"), std::string::npos) << op << " " << n;
+      fmt::print("{} {} {}:\n{}", op, n, processor, made.said);
     }
   }
 }

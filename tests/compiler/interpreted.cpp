@@ -129,6 +129,14 @@ compiler::ScheduledKernel on_device(const compiler::Group& group) {
   return compiler::schedule_device(group);
 }
 
+Schedule on_device_with(std::int64_t shared_bytes) {
+  return [shared_bytes](const compiler::Group& group) {
+    compiler::DeviceOptions options;
+    options.shared_limit = shared_bytes;
+    return compiler::schedule_device(group, options);
+  };
+}
+
 Values run_interpreted(const ir::Graph& graph, const Values& inputs, const Schedule& schedule,
                        const loop::InterpretOptions& options) {
   return Run(inputs, schedule, options).run(graph);

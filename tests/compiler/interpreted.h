@@ -13,6 +13,8 @@ using Schedule = std::function<compiler::ScheduledKernel(const compiler::Group& 
 /// The host's schedules, and those for a GPU.
 compiler::ScheduledKernel on_host(const compiler::Group& group);
 compiler::ScheduledKernel on_device(const compiler::Group& group);
+/// As if blocks of a GPU had so much shared memory: longer lines are then transformed in sweeps.
+Schedule on_device_with(std::int64_t shared_bytes);
 
 /// States after one run of the graph's kernels by the interpreter, which is expected to report
 /// nothing. `graph` has states, kernels and state_write only. What kernels store and their

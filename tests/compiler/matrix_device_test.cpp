@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "assembled.h"
 #include "compiler/fusion/fuse.h"
 #include "interpreted.h"
-#include "ptxas.h"
 
 // Products on a GPU: by the interpreter against reference evaluation, and assembled.
 namespace weft::test {
@@ -422,31 +422,16 @@ TEST(AttentionDevice, ExactF32) {
 
 /// Assembles the graph's kernels for both processors; registers and shared memory go to the log.
 void assemble_kernels(const std::string& name, const std::string& graph_text,
-                      const compiler::DeviceOptions& given = {}) {
+                      const compiler::DeviceOptions& options = {}) {
   const ir::Graph graph = parse(graph_text);
   const compiler::FusedGraph fused = compiler::fuse(graph);
   for (const char* processor : {"sm_80", "sm_90a"}) {
-    compiler::DeviceOptions options = given;
-    options.target = compiler::device_target(processor);
     for (const compiler::Group& group : fused.groups) {
-      const compiler::ScheduledKernel scheduled = compiler::schedule_device(group, options);
-      const compiler::GeneratedDeviceCode code =
-          compiler::generate_device(*scheduled.kernel, "test", options.target);
-      EXPECT_LE(code.shared_bytes, options.shared_bytes());
-      const std::string said = assemble(code.ptx, processor);
-      EXPECT_EQ(said.find("C75"), std::string::npos) << said;
-      for (std::size_t at = 0; (at = said.find("bytes stack frame", at)) != std::string::npos;) {
-        const std::size_t start = said.rfind('\n', at) + 1;
-        const std::string line = said.substr(start, said.find('\n', at) - start);
-        EXPECT_NE(line.find(" 0 bytes spill stores, 0 bytes spill loads"), std::string::npos)
-            << name << ' ' << processor << line;
-        at += 1;
-      }
-      for (std::size_t at = 0; (at = said.find("Used ", at)) != std::string::npos; ++at) {
-        fmt::print("{:44} {:7} {:30} shared {:6}, phase 0: {} blocks of {}\n", name, processor,
-                   said.substr(at, said.find(',', at) - at), code.shared_bytes,
-                   scheduled.kernel->phases[0].grid, scheduled.kernel->phases[0].threads);
-      }
+      SCOPED_TRACE(name);
+      const Assembled made = assembled(group, processor, options);
+      fmt::print("{:44} {:7} {:10} registers, shared {:6}, phase 0: {} blocks of {}\n", name,
+                 processor, made.registers(), made.code.shared_bytes,
+                 made.scheduled.kernel->phases[0].grid, made.scheduled.kernel->phases[0].threads);
     }
   }
 }

@@ -3,11 +3,11 @@
 
 #include <string>
 
+#include "assembled.h"
 #include "compiler/fusion/fuse.h"
 #include "compiler/schedules/fourier_tile.h"
 #include "compiler/schedules/schedule.h"
 #include "interpreted.h"
-#include "ptxas.h"
 #include "tno_graph.h"
 
 // The Toeplitz operator on a GPU: by the interpreter, and by ptxas.
@@ -15,15 +15,6 @@ namespace weft::compiler {
 namespace {
 
 using Case = test::TnoCase;
-
-/// As if blocks had so much shared memory: longer lines are then transformed in sweeps.
-test::Schedule with_shared(std::int64_t bytes) {
-  return [bytes](const Group& group) {
-    DeviceOptions options;
-    options.shared_limit = bytes;
-    return schedule_device(group, options);
-  };
-}
 
 void expect_reference(const Case& c, const test::Schedule& schedule) {
   test::TnoGraph gated(c, 7);
@@ -101,10 +92,10 @@ INSTANTIATE_TEST_SUITE_P(Tiles, TnoDirect,
 
 /// Two sweeps and three, with and without neighbouring points in a block.
 TEST(TnoDeviceSweeps, LongLinesGoThroughMemory) {
-  expect_reference({{2}, 0, 200, 3, true}, with_shared(1024));
-  expect_reference({{3}, 0, 77, 9, false}, with_shared(512));
-  expect_reference({{2, 2}, 1, 130, 1, false}, with_shared(512));
-  expect_reference({{1}, 0, 600, 2, true}, with_shared(256));
+  expect_reference({{2}, 0, 200, 3, true}, test::on_device_with(1024));
+  expect_reference({{3}, 0, 77, 9, false}, test::on_device_with(512));
+  expect_reference({{2, 2}, 1, 130, 1, false}, test::on_device_with(512));
+  expect_reference({{1}, 0, 600, 2, true}, test::on_device_with(256));
 }
 
 /// A channel whose lines fill a block's memory.
@@ -165,31 +156,17 @@ void expect_no_spills(const char* op, std::int64_t n, std::int64_t d, DType dtyp
   ASSERT_EQ(fused.groups.size(), 1U);
   for (const char* processor : {"sm_80", "sm_90a"}) {
     DeviceOptions options;
-    options.target = device_target(processor);
     if (by_products) options.tno_by_products = [](const ir::Node&) { return true; };
-    const ScheduledKernel scheduled = schedule_device(fused.groups[0], options);
-    const GeneratedDeviceCode code = generate_device(*scheduled.kernel, "test", options.target);
-    EXPECT_LE(code.shared_bytes, options.shared_bytes());
-    const std::string said = test::assemble(code.ptx, processor);
-    if (said.empty()) return;
-    std::string registers;
-    for (std::size_t at = said.find("Used "); at != std::string::npos;
-         at = said.find("Used ", at + 1)) {
-      registers += ' ' + said.substr(at + 5, said.find(',', at) - at - 5);
-    }
+    const test::Assembled made = test::assembled(fused.groups[0], processor, options);
+    if (made.said.empty()) return;
     std::string threads;
-    for (const loop::Phase& phase : scheduled.kernel->phases) {
+    for (const loop::Phase& phase : made.scheduled.kernel->phases) {
       threads += fmt::format(" {} x {}", phase.grid, phase.threads);
     }
-    fmt::print("{} n {} d {} {} {}:{}; blocks and threads{}; {} bytes of shared memory\n", op, n, d,
-               name(dtype), processor, registers, threads, code.shared_bytes);
-    EXPECT_FALSE(has(code.ptx, ".local")) << op << " " << n << " " << d;
-    std::size_t clean = 0;
-    for (std::size_t at = said.find("0 bytes spill stores, 0 bytes spill loads");
-         at != std::string::npos; at = said.find("0 bytes spill stores", at + 1)) {
-      ++clean;
-    }
-    EXPECT_EQ(clean, scheduled.kernel->phases.size()) << said;
+    fmt::print(
+        "{} n {} d {} {} {}: {} registers; blocks and threads{}; {} bytes of shared memory\n", op,
+        n, d, name(dtype), processor, made.registers(), threads, made.code.shared_bytes);
+    EXPECT_FALSE(has(made.code.ptx, ".local")) << op << " " << n << " " << d;
   }
 }
 
