@@ -7,6 +7,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "compiler/loop/math_f64.h"
 #include "runtime/plan/error.h"
 
 namespace weft::compiler {
@@ -33,29 +34,6 @@ const APInt* constant_integer(Value* value) {
   if (constant->getType()->isVectorTy()) constant = constant->getSplatValue();
   const auto* integer = llvm::dyn_cast_or_null<llvm::ConstantInt>(constant);
   return integer ? &integer->getValue() : nullptr;
-}
-
-const char* library_name(Unary op) {
-  switch (op) {
-    case Unary::call_exp2:
-      return "exp2";
-    case Unary::call_log2:
-      return "log2";
-    case Unary::call_exp:
-      return "exp";
-    case Unary::call_log:
-      return "log";
-    case Unary::call_sin:
-      return "sin";
-    case Unary::call_cos:
-      return "cos";
-    case Unary::call_tanh:
-      return "tanh";
-    case Unary::call_erf:
-      return "erf";
-    default:
-      return nullptr;
-  }
 }
 
 }  // namespace
@@ -231,7 +209,7 @@ Value* Arithmetic::unary(Unary op, Scalar scalar, Value* a, unsigned active) {
     case Unary::round_bf16:
       return from_memory(DType::bf16, to_memory(DType::bf16, a));
     default:
-      return call(library_name(op), a, nullptr, active);
+      return call(loop::library_name(op), a, nullptr, active);
   }
 }
 

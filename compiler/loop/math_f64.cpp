@@ -309,19 +309,26 @@ Ex erf_f64(F64 f, Ex x) {
 
 }  // namespace
 
-bool is_library_call(Unary op) {
+const char* library_name(Unary op) {
   switch (op) {
     case Unary::call_exp2:
+      return "exp2";
     case Unary::call_log2:
+      return "log2";
     case Unary::call_exp:
+      return "exp";
     case Unary::call_log:
+      return "log";
     case Unary::call_sin:
+      return "sin";
     case Unary::call_cos:
+      return "cos";
     case Unary::call_tanh:
+      return "tanh";
     case Unary::call_erf:
-      return true;
+      return "erf";
     default:
-      return false;
+      return nullptr;
   }
 }
 

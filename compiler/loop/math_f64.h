@@ -14,6 +14,8 @@ Ex expand_call(Arena& arena, Unary call, Ex x);
 /// call_pow: 16 ulp.
 Ex expand_pow(Arena& arena, Ex x, Ex y);
 
-bool is_library_call(Unary op);
+/// What the C library calls one of Unary's call_ operations on an f64; null for other operations.
+const char* library_name(Unary op);
+inline bool is_library_call(Unary op) { return library_name(op) != nullptr; }
 
 }  // namespace weft::loop

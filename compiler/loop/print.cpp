@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "compiler/loop/math_f64.h"
+
 namespace weft::loop {
 namespace {
 
@@ -80,28 +82,15 @@ const char* function(Unary op) {
       return "!";
     case Unary::bitwise_not:
       return "~";
-    case Unary::call_exp2:
-      return "exp2";
-    case Unary::call_log2:
-      return "log2";
-    case Unary::call_exp:
-      return "exp";
-    case Unary::call_log:
-      return "log";
-    case Unary::call_sin:
-      return "sin";
-    case Unary::call_cos:
-      return "cos";
-    case Unary::call_tanh:
-      return "tanh";
-    case Unary::call_erf:
-      return "erf";
     case Unary::round_f16:
       return "round_f16";
     case Unary::round_bf16:
       return "round_bf16";
+    default:
+      break;
   }
-  return "?";
+  const char* call = library_name(op);
+  return call == nullptr ? "?" : call;
 }
 
 std::string constant(Ex expr) {
