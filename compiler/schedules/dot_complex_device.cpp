@@ -123,12 +123,8 @@ class ComplexDevice {
     contract(sum.im, x.im, y.re);
   }
 
-  /// The i-th of a thread's rows or columns in the tile: pieces of neighbours, the threads' pieces
-  /// side by side.
-  Ex own_index(Ex thread, std::int64_t i) {
-    return a_.add(a_.mul(thread, a_.integer(piece)),
-                  a_.integer(i / piece * piece * side_threads + i % piece));
-  }
+  /// The i-th of a thread's rows or columns in the tile.
+  Ex own_index(Ex thread, std::int64_t i) { return in_pieces(a_, thread, side_threads, piece, i); }
 
   Element value(const Panel& panel, Ex step, Ex index) {
     const Ex position = a_.add(a_.mul(step, a_.integer(tile_)), index);

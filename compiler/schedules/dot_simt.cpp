@@ -112,12 +112,9 @@ class SimtProduct {
     return static_cast<std::size_t>((product * own_rows_ + row) * own_columns_ + column);
   }
 
-  /// The i-th of a thread's `count` rows or columns in the tile: pieces of neighbours, the threads'
-  /// pieces side by side.
+  /// The i-th of a thread's `count` rows or columns in the tile.
   Ex own_index(Ex thread, std::int64_t count, std::int64_t i) {
-    const std::int64_t length = std::min(piece, count);
-    return a_.add(a_.mul(thread, a_.integer(length)),
-                  a_.integer(i / length * length * side + i % length));
+    return in_pieces(a_, thread, side, std::min(piece, count), i);
   }
 
   void tile(const TileGrid::Place& place) {

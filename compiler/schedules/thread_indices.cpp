@@ -24,6 +24,10 @@ Ex at_most_last(loop::Builder& b, Ex index, std::int64_t extent) {
   return b.let_within(a.binary(loop::Binary::minimum, index, a.integer(extent - 1)), 0, extent - 1);
 }
 
+Ex in_pieces(loop::Arena& a, Ex thread, std::int64_t threads, std::int64_t piece, std::int64_t i) {
+  return a.add(a.mul(thread, a.integer(piece)), a.integer(i / piece * piece * threads + i % piece));
+}
+
 void for_own_numbers(loop::Builder& b, Ex thread, std::int64_t threads, std::int64_t total,
                      const std::function<void(Ex number)>& body) {
   loop::Arena& a = b.arena();

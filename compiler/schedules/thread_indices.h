@@ -25,6 +25,11 @@ void if_below(loop::Builder& b, loop::Ex index, std::int64_t extent,
 /// An index, which is not negative, or the last one of `extent`.
 loop::Ex at_most_last(loop::Builder& b, loop::Ex index, std::int64_t extent);
 
+/// The `i`th element of a thread that has pieces of neighbours, those of `threads` threads side by
+/// side.
+loop::Ex in_pieces(loop::Arena& a, loop::Ex thread, std::int64_t threads, std::int64_t piece,
+                   std::int64_t i);
+
 /// Shares [0, total) out among `threads` threads, neighbours to neighbours: `body(number)` for each
 /// of this one's.
 void for_own_numbers(loop::Builder& b, loop::Ex thread, std::int64_t threads, std::int64_t total,
