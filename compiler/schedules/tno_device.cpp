@@ -287,12 +287,12 @@ class TnoDevice {
 
 void schedule_tno_device(GroupEmitter& emitter, const DeviceOptions& options) {
   const Node& node = *emitter.group().anchor;
-  if (tno_is_direct(node, options)) {
-    emit_tno_direct(emitter, options);
-    return;
-  }
-  if (node.is("tno_gradient_t") && tno_gradient_t_is_direct(node, options)) {
-    emit_tno_direct_gradient(emitter, options);
+  const bool of_x = !node.is("tno_gradient_t");
+  const bool of_t = node.is("tno_gradient_t") || node.is("tno_gradients");
+  if ((!of_x || tno_is_direct(node, options)) &&
+      (!of_t || tno_gradient_t_is_direct(node, options))) {
+    if (of_x) emit_tno_direct(emitter, options);
+    if (of_t) emit_tno_direct_gradient(emitter, options);
     return;
   }
   TnoDevice kernel(emitter, options);

@@ -296,7 +296,7 @@ class DirectTno {
 }  // namespace
 
 bool tno_is_direct(const Node& node, const DeviceOptions& options) {
-  if (!node.is("tno") && !node.is("tno_gradient_x")) return false;
+  if (node.is("tno_gradient_t")) return false;
   const DType type = node.operand_type(0).dtype;
   const TnoExtents e(node);
   constexpr std::int64_t least_shared = 99 * 1024;

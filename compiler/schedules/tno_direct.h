@@ -4,8 +4,9 @@
 
 namespace weft::compiler {
 
-/// Whether the Toeplitz operator, or its gradient for x, is one product of matrices for each
-/// channel on a GPU: 16-bit types where that is expected to be faster than transforms.
+/// Whether the Toeplitz operator, or its gradient for x (also that part of tno_gradients), is one
+/// product of matrices for each channel on a GPU: 16-bit types where that is expected to be faster
+/// than transforms.
 bool tno_is_direct(const ir::Node& node, const DeviceOptions& options);
 /// The phase for tno, tno_gradient_x, and that part of tno_gradients.
 void emit_tno_direct(GroupEmitter& emitter, const DeviceOptions& options);

@@ -517,10 +517,14 @@ bool tno_gradient_t_is_direct(const Node& node, const DeviceOptions& options) {
   if (type != DType::f16 && type != DType::bf16) return false;
   const TnoExtents e(node);
   const Layout layout(e, options.shared_bytes());
-  return layout.fits() && layout.cycles(e) <= Layout::cycles_of_transforms(e);
+  if (!layout.fits()) return false;
+  if (options.tno_by_products) return options.tno_by_products(node);
+  return layout.cycles(e) <= Layout::cycles_of_transforms(e, node.is("tno_gradients"));
 }
 
 void emit_tno_direct_gradient(GroupEmitter& emitter, const DeviceOptions& options) {
+  auto* const node = const_cast<Node*>(emitter.group().anchor);
+  if (node->is("tno_gradients") && !emitter.is_output({node, 1})) return;
   DirectTnoGradient(emitter, options).run();
 }
 

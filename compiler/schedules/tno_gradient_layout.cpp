@@ -102,12 +102,13 @@ double TnoGradientLayout::cycles(const TnoExtents& e) const {
          static_cast<double>(sum_bytes) / (cache_bytes * static_cast<double>(processors));
 }
 
-double TnoGradientLayout::cycles_of_transforms(const TnoExtents& e) {
+double TnoGradientLayout::cycles_of_transforms(const TnoExtents& e, bool both) {
   constexpr double cycles_per_picosecond = 1.75e-3;
   // An element, for the transforms of both operands, their product and what waits for it. Longer
-  // lines leave a block fewer channels than a sector has.
+  // lines leave a block fewer channels than a sector has; with the other gradient, g's transform is
+  // there already.
   constexpr std::int64_t whole_sectors = 1024;
-  const double picoseconds = e.n <= whole_sectors ? 8 : 10;
+  const double picoseconds = (e.n <= whole_sectors ? 8 : 10) - (both ? 2 : 0);
   const double elements = static_cast<double>(e.batch * e.groups * e.d) * static_cast<double>(e.n);
   return 2 * launch + elements * picoseconds * cycles_per_picosecond;
 }

@@ -47,9 +47,10 @@ struct TnoGradientLayout {
   std::int64_t turns() const { return together * warp_classes(); }
   std::int64_t lags_padded() const { return lags * fragments; }
 
-  /// Of an H100 (docs/kernels.md) for all of it, and for the convolution that gives the same.
+  /// Of an H100 (docs/kernels.md) for all of it, and for the convolution that gives the same;
+  /// `both`: for what it takes longer than the gradient for x alone.
   double cycles(const TnoExtents& e) const;
-  static double cycles_of_transforms(const TnoExtents& e);
+  static double cycles_of_transforms(const TnoExtents& e, bool both);
 
  private:
   void choose_parts(const TnoExtents& e);

@@ -175,6 +175,7 @@ TEST(TnoDevicePtx, NothingOfProductsIsSpilled) {
     expect_no_spills("tno", n, 512, DType::bf16, true);
     expect_no_spills("tno", n, 64, DType::f16, true);
     expect_no_spills("tno_gradient_x", n, 512, DType::bf16, true);
+    expect_no_spills("tno_gradients", n, 512, DType::bf16, true);
   }
 }
 
