@@ -114,8 +114,8 @@ Values random_inputs(const ir::Graph& graph, std::uint64_t seed) {
   return inputs;
 }
 
-/// What the graph's one kernel gives by the interpreter is what reference evaluation gives; it has
-/// so many tensor maps, and so many blocks (0: any).
+/// What the graph's one kernel gives is what reference evaluation gives; it has so many tensor
+/// maps, and so many blocks (0: any).
 void compare(const std::string& text, double tolerance, const compiler::DeviceOptions& options,
              std::size_t maps, std::uint64_t seed = 1, std::int64_t grid = 0) {
   SCOPED_TRACE(text);
@@ -130,9 +130,11 @@ void compare(const std::string& text, double tolerance, const compiler::DeviceOp
     }
     return scheduled;
   };
-  const Values found = run_interpreted(graph, inputs, schedule, {.seed = seed});
-  for (const auto& [name, values] : run_reference(graph, inputs)) {
-    EXPECT_LE(relative_error(found.at(name), values), tolerance) << name;
+  const Values expected = run_reference(graph, inputs);
+  for (const Values& found : run_device(graph, inputs, schedule, seed, options.target)) {
+    for (const auto& [name, values] : expected) {
+      EXPECT_LE(relative_error(found.at(name), values), tolerance) << name;
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <iostream>
@@ -12,6 +13,7 @@
 
 #include "compiler/fusion/fuse.h"
 #include "compiler/loop/interpret_value.h"
+#include "tests/loop/ptx_run.h"
 
 namespace weft::test {
 namespace {
@@ -51,10 +53,14 @@ std::vector<double> to_values(DType dtype, const std::vector<std::byte>& bytes) 
   return values;
 }
 
+/// Runs a kernel on its arguments' memory.
+using Launch = std::function<void(const loop::Kernel& kernel,
+                                  std::span<const std::span<std::byte>> arguments)>;
+
 class Run {
  public:
-  Run(const Values& inputs, const Schedule& schedule, const loop::InterpretOptions& options)
-      : inputs_(inputs), schedule_(schedule), options_(options) {}
+  Run(const Values& inputs, const Schedule& schedule, Launch launch)
+      : inputs_(inputs), schedule_(schedule), launch_(std::move(launch)) {}
 
   Values run(const ir::Graph& graph) {
     const compiler::FusedGraph fused = compiler::fuse(graph);
@@ -103,18 +109,12 @@ class Run {
                            std::byte{0xff});
     }
     for (std::vector<std::byte>& memory : further) arguments.emplace_back(memory);
-    loop::InterpretOptions options = options_;
-    std::vector<loop::Traffic> traffic;
-    if (std::getenv("WEFT_TRAFFIC") != nullptr) options.traffic = &traffic;
-    for (const loop::Report& report : loop::interpret(*scheduled.kernel, arguments, options)) {
-      ADD_FAILURE() << loop::print(report);
-    }
-    for (const loop::Traffic& one : traffic) std::cout << loop::print(one) << "\n";
+    launch_(*scheduled.kernel, arguments);
   }
 
   const Values& inputs_;
   const Schedule& schedule_;
-  const loop::InterpretOptions& options_;
+  Launch launch_;
   std::map<Key, std::vector<std::byte>> memory_;
   Values states_;
 };
@@ -139,7 +139,35 @@ Schedule on_device_with(std::int64_t shared_bytes) {
 
 Values run_interpreted(const ir::Graph& graph, const Values& inputs, const Schedule& schedule,
                        const loop::InterpretOptions& options) {
-  return Run(inputs, schedule, options).run(graph);
+  const auto launch = [&](const loop::Kernel& kernel,
+                          std::span<const std::span<std::byte>> arguments) {
+    loop::InterpretOptions own = options;
+    std::vector<loop::Traffic> traffic;
+    if (std::getenv("WEFT_TRAFFIC") != nullptr) own.traffic = &traffic;
+    for (const loop::Report& report : loop::interpret(kernel, arguments, own)) {
+      ADD_FAILURE() << loop::print(report);
+    }
+    for (const loop::Traffic& one : traffic) std::cout << loop::print(one) << "\n";
+  };
+  return Run(inputs, schedule, launch).run(graph);
+}
+
+std::array<Values, 2> run_device(const ir::Graph& graph, const Values& inputs,
+                                 const Schedule& schedule, std::uint64_t seed,
+                                 const compiler::DeviceTarget& target) {
+  const auto launch = [&](const loop::Kernel& kernel,
+                          std::span<const std::span<std::byte>> arguments) {
+    std::vector<std::vector<std::byte>> memory;
+    for (const std::span<std::byte> argument : arguments) {
+      memory.emplace_back(argument.begin(), argument.end());
+    }
+    run_ptx(kernel, generate_ptx(kernel, target), memory, seed);
+    for (std::size_t i = 0; i < memory.size(); ++i) {
+      std::copy(memory[i].begin(), memory[i].end(), arguments[i].begin());
+    }
+  };
+  return {run_interpreted(graph, inputs, schedule, {.seed = seed}),
+          Run(inputs, schedule, launch).run(graph)};
 }
 
 }  // namespace weft::test

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <functional>
 
+#include "compiler/codegen/codegen.h"
 #include "compiler/loop/interpret.h"
 #include "compiler/schedules/schedule.h"
 #include "run.h"
@@ -22,5 +25,12 @@ Schedule on_device_with(std::int64_t shared_bytes);
 /// of memory.
 Values run_interpreted(const ir::Graph& graph, const Values& inputs, const Schedule& schedule,
                        const loop::InterpretOptions& options = {});
+
+/// The same of kernels for a GPU, read twice: by the interpreter, and by their PTX for `target` on
+/// the machine of tests/ptx. `seed` is the order of threads of both. Throws what the machine finds
+/// wrong.
+std::array<Values, 2> run_device(const ir::Graph& graph, const Values& inputs,
+                                 const Schedule& schedule, std::uint64_t seed,
+                                 const compiler::DeviceTarget& target = {});
 
 }  // namespace weft::test

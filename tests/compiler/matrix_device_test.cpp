@@ -105,9 +105,11 @@ void compare(const std::string& graph_text, double tolerance,
   const ir::Graph graph = parse(graph_text);
   EXPECT_EQ(compiler::fuse(graph).groups.size(), kernels) << graph_text;
   const Values inputs = inputs_of(graph, static_cast<unsigned>(seed));
-  const Values found = run_interpreted(graph, inputs, on(options), {.seed = seed});
-  for (const auto& [name, values] : run_reference(graph, inputs)) {
-    EXPECT_LE(relative_error(found.at(name), values), tolerance) << name << '\n' << graph_text;
+  const Values expected = run_reference(graph, inputs);
+  for (const Values& found : run_device(graph, inputs, on(options), seed, options.target)) {
+    for (const auto& [name, values] : expected) {
+      EXPECT_LE(relative_error(found.at(name), values), tolerance) << name << '\n' << graph_text;
+    }
   }
 }
 

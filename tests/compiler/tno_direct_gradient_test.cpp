@@ -65,14 +65,15 @@ test::Schedule schedule_for(const DeviceOptions& options) {
 void expect_reference(const Case& c, bool fused, const DeviceOptions& options = {}) {
   const GradientGraph made(c, fused, 7);
   const test::Values expected = test::run_reference(made.graph, made.inputs);
-  const test::Values out =
-      test::run_interpreted(made.graph, made.inputs, schedule_for(options), {.seed = 3});
   // Norm-wise: products of 16-bit values are exact, a sum's error is an epsilon of f32 for each
   // term at most; each of the few values of 16 bits, the result among them, is rounded once.
   const auto terms = static_cast<double>(c.n * c.leading.elements());
   const double roundings = fused ? 4 : 1;
   const double tolerance = terms * 0x1p-24 + roundings * epsilon(c.dtype);
-  EXPECT_LE(test::relative_error(out.at("t"), expected.at("t")), tolerance);
+  for (const test::Values& out :
+       test::run_device(made.graph, made.inputs, schedule_for(options), 3, options.target)) {
+    EXPECT_LE(test::relative_error(out.at("t"), expected.at("t")), tolerance);
+  }
 }
 
 class TnoDirectGradient : public testing::TestWithParam<Case> {};
