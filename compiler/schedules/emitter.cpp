@@ -193,25 +193,33 @@ void GroupEmitter::prefetch_outputs(std::span<const Ex> index, const Shape& shap
   }
 }
 
-void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape, bool streaming) {
+std::vector<GroupEmitter::Computed> GroupEmitter::compute_outputs(std::span<const Ex> index,
+                                                                  const Shape& shape) {
   loop::Arena& a = arena();
-  const Ex position = a.linearize(index, shape);
-  // All values before all stores: an output may share memory with an input that is read here.
-  std::vector<Element> elements;
-  std::vector<Value> outputs;
+  std::vector<Computed> computed;
   for (Value output : group_.outputs) {
     if (output.index > 0 || output.node == group_.operand_sum) continue;
-    outputs.push_back(output);
     std::vector<Ex> own(index.begin(), index.end());
-    if (!(output.shape() == shape)) own = a.delinearize(position, output.shape());
+    if (!(output.shape() == shape)) own = a.delinearize(a.linearize(index, shape), output.shape());
     Element element = value(output, own);
     element.re = builder_.let(element.re);
     if (element.im != nullptr) element.im = builder_.let(element.im);
-    elements.push_back(element);
+    computed.push_back({output, element});
   }
-  for (std::size_t i = 0; i < elements.size(); ++i) {
-    store(outputs[i], position, elements[i], nullptr, streaming);
+  return computed;
+}
+
+void GroupEmitter::store_computed(std::span<const Computed> computed, std::span<const Ex> index,
+                                  const Shape& shape, bool streaming) {
+  const Ex position = arena().linearize(index, shape);
+  for (const Computed& one : computed) {
+    store(one.output, position, one.element, nullptr, streaming);
   }
+}
+
+void GroupEmitter::store_outputs(std::span<const Ex> index, const Shape& shape, bool streaming) {
+  // All values before all stores: an output may share memory with an input that is read here.
+  store_computed(compute_outputs(index, shape), index, shape, streaming);
 }
 
 }  // namespace weft::compiler

@@ -46,6 +46,14 @@ class GroupEmitter final : public ops::Lowering {
   /// their own, and are left to its schedule.
   /// `streaming`: none of them is read again soon.
   void store_outputs(std::span<const loop::Ex> index, const Shape& shape, bool streaming = false);
+  /// The two halves of it, for several positions' loads ahead of their stores.
+  struct Computed {
+    ir::Value output;
+    ops::Element element;
+  };
+  std::vector<Computed> compute_outputs(std::span<const loop::Ex> index, const Shape& shape);
+  void store_computed(std::span<const Computed> computed, std::span<const loop::Ex> index,
+                      const Shape& shape, bool streaming = false);
   /// Asks for the memory that value() would read, that store_outputs() would read beside the
   /// anchor's result, and that it would write.
   void prefetch(ir::Value value, std::span<const loop::Ex> index);

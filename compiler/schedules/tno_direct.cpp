@@ -23,7 +23,7 @@ using loop::Scalar;
 constexpr std::int64_t fragment = TnoTiling::fragment;
 constexpr std::int64_t columns = TnoTiling::columns;
 /// Rows that go through shared memory together as results.
-constexpr std::int64_t most_staged = 64;
+constexpr std::int64_t most_staged = 128;
 /// Of a multiprocessor: neighbouring warps have different ones.
 constexpr std::int64_t schedulers = 4;
 
@@ -46,13 +46,13 @@ class DirectTno {
         // 8 channels: all in different banks.
         column_pitch_(staged_ + 4),
         channel_pitch_(columns * column_pitch_ + 2),
-        stage_words_(tiling.channels * channel_pitch_),
         width_(store_width()),
         rows_(emitter.builder(), e_.n, e_.d, width_) {
-    const std::int64_t stages = std::min<std::int64_t>(divide_up(tiling.rows, staged_), 2);
     memory_ = b_.kernel().shared("tiles", DType::i32,
-                                 std::max(sequences_.words(), stages * stage_words_));
+                                 std::max(sequences_.words(), tiling.channels * channel_pitch_));
     sequences_.set_memory(memory_);
+    const std::int64_t own = tiling.channels * columns * staged_ / tiling.threads();
+    if (width_ > 1) registers_ = b_.kernel().local("own_results", DType::f32, own);
   }
 
   /// The operand that is multiplied: x, or the result's gradient.
@@ -119,9 +119,6 @@ class DirectTno {
     const auto fill = [&](Ex tile, Ex stage) {
       sequences_.fill(unit, place_, stage, a_.sub(position, of_tile(tile)));
     };
-    const auto load_lags = [&](Ex block, std::int64_t number) {
-      lags_.load(place_, a_.add(lag, of_tile(block)), number);
-    };
     // Two tiles ahead.
     for (const std::int64_t i : {0, 1}) {
       const Ex number = a_.integer(i);
@@ -131,7 +128,9 @@ class DirectTno {
     lags_.begin(unit, place_);
     // Lags below zero are not looked at in causal strips.
     const std::int64_t below = e_.causal ? tiling_.rows / tiling_.points : 0;
-    for (std::int64_t i = below; i < lags_.window(); ++i) load_lags(a_.integer(i), i);
+    for (std::int64_t i = below; i < lags_.window(); ++i) {
+      lags_.load(place_, a_.add(lag, of_tile(a_.integer(i))), i);
+    }
     for (std::int64_t i = below; i < lags_.window(); ++i) lags_.store(unit, place_, i);
     sequences_.wait(1);
     b_.barrier();
@@ -153,8 +152,8 @@ class DirectTno {
       const auto bring = [&](std::int64_t half) {
         const Ex mine = a_.equal(place_.half, a_.integer(half));
         b_.condition(a_.logical_and(mine, has_next), [&] {
-          load_lags(a_.add(number, a_.integer(lags_.window())), lags_.window());
-          lags_.store(unit, place_, lags_.window());
+          const Ex block = a_.add(number, a_.integer(lags_.window()));
+          lags_.bring_next(unit, place_, a_.add(lag, of_tile(block)));
         });
         if (sequences_.copies()) return;
         b_.condition(a_.logical_and(mine, has_after), [&] { fill(after, own); });
@@ -217,60 +216,110 @@ class DirectTno {
         columns);
   }
 
-  Ex staged(std::int64_t stage, Ex channel, Ex column, Ex row) {
-    const Ex line = a_.add(a_.mul(channel, a_.integer(channel_pitch_)),
-                           a_.mul(column, a_.integer(column_pitch_)));
-    return a_.add(a_.integer(stage * stage_words_), a_.add(line, row));
+  Ex staged(Ex channel, Ex column, Ex row) {
+    return a_.add(a_.mul(channel, a_.integer(channel_pitch_)),
+                  a_.add(a_.mul(column, a_.integer(column_pitch_)), row));
   }
 
   /// Through shared memory: a warp has a channel, memory wants neighbouring channels.
   void store(MatrixUnit& unit, const std::vector<MatrixUnit::Sums>& sums) {
-    b_.barrier();
     for (std::int64_t first = 0; first < tiling_.rows; first += staged_) {
-      const std::int64_t stage = first / staged_ % 2;
-      const std::int64_t rows = std::min(staged_, tiling_.rows - first);
-      for (std::int64_t row = 0; row < rows; row += fragment) {
+      b_.barrier();
+      for (std::int64_t row = 0; row < staged_; row += fragment) {
         const MatrixUnit::Sums& own = sums[static_cast<std::size_t>((first + row) / fragment)];
         for (std::int64_t n = 0; n < 4; ++n) {
           const Ex column = a_.add(a_.mul(unit.thread(), a_.integer(2)), a_.integer(n % 2));
           const Ex at = a_.add(unit.group(), a_.integer(row + n / 2 * (fragment / 2)));
-          b_.store(memory_, staged(stage, place_.warp, column, at),
+          b_.store(memory_, staged(place_.warp, column, at),
                    a_.bits(b_.read(own[static_cast<std::size_t>(n)]), Scalar::i32));
         }
       }
       b_.barrier();
-      write(stage, first, rows);
+      write(first);
     }
   }
 
-  /// Rows from `first` on of the strip that are in shared memory.
-  void write(std::int64_t stage, std::int64_t first, std::int64_t rows) {
+  /// A thread's results at a position: so many channels from `channel` on.
+  struct Results {
+    Ex batch, position, channel;
+    std::vector<Ex> values;
+  };
+
+  /// Rows from `first` on of the strip, which are in shared memory.
+  void write(std::int64_t first) {
     const std::int64_t pieces = tiling_.channels / width_;
-    const std::int64_t total = pieces * columns * rows;
-    const auto one = [&](Ex number) {
+    const std::int64_t total = pieces * columns * staged_;
+    const auto results = [&](Ex number) {
       const Ex own = a_.mul(a_.floor_mod(number, pieces), a_.integer(width_));
       const Ex rest = a_.floor_div(number, pieces);
-      const Ex row = a_.floor_mod(rest, rows);
-      const Ex column = a_.floor_div(rest, rows);
-      std::vector<Ex> values;
-      for (std::int64_t j = 0; j < width_; ++j) {
-        const Ex at = staged(stage, a_.add(own, a_.integer(j)), column, row);
-        values.push_back(b_.let(a_.bits(a_.load(memory_, at), Scalar::f32)));
-      }
+      const Ex row = a_.floor_mod(rest, staged_);
+      const Ex column = a_.floor_div(rest, staged_);
       const Ex shift = a_.mul(a_.floor_mod(column, tiling_.shifts), a_.integer(tiling_.rows));
-      const Ex position = a_.add(first_row_, a_.add(shift, a_.add(row, a_.integer(first))));
-      const Ex batch = a_.add(place_.batch, a_.floor_div(column, tiling_.shifts));
-      if_below(b_, batch, e_.batch, [&](Ex own_batch) {
-        const Ex line = a_.add(a_.mul(own_batch, a_.integer(e_.groups)), place_.group);
-        rows_.store(position, a_.add(place_.channel, own), values,
-                    [&](Ex at, Ex channel, const std::vector<Ex>& results) {
-                      lines_.write_element({line, channel, reverse_}, at, results[0]);
+      Results all{a_.add(place_.batch, a_.floor_div(column, tiling_.shifts)),
+                  a_.add(first_row_, a_.add(shift, a_.add(row, a_.integer(first)))),
+                  a_.add(place_.channel, own),
+                  {}};
+      for (std::int64_t j = 0; j < width_; ++j) {
+        const Ex at = staged(a_.add(own, a_.integer(j)), column, row);
+        all.values.push_back(b_.let(a_.bits(a_.load(memory_, at), Scalar::f32)));
+      }
+      return all;
+    };
+    const auto line = [&](Ex batch) {
+      return a_.add(a_.mul(batch, a_.integer(e_.groups)), place_.group);
+    };
+    // Blocks all of whose results exist, and the others.
+    const auto end = [&](Ex start, std::int64_t own, std::int64_t extent) {
+      return a_.less_equal(a_.add(start, a_.integer(own)), a_.integer(extent));
+    };
+    const Ex whole =
+        b_.let(a_.logical_and(a_.logical_and(end(place_.batch, tiling_.batch(), e_.batch),
+                                             end(place_.channel, tiling_.channels, e_.d)),
+                              end(first_row_, tiling_.rows * tiling_.shifts, e_.n)));
+    const bool together = width_ > 1 && total % tiling_.threads() == 0;
+    const auto one = [&](Ex number) {
+      const Results own = results(number);
+      if_below(b_, own.batch, e_.batch, [&](Ex batch) {
+        rows_.store(own.position, own.channel, own.values,
+                    [&](Ex at, Ex channel, const std::vector<Ex>& values) {
+                      lines_.write_element({line(batch), channel, reverse_}, at, values[0]);
                     });
       });
     };
-    for (std::int64_t i = 0; i < total; i += tiling_.threads()) {
-      if_below(b_, a_.add(place_.thread, a_.integer(i)), total, one);
-    }
+    const auto all = [&] {
+      std::vector<Results> own;
+      for (std::int64_t i = 0; i < total; i += tiling_.threads()) {
+        own.push_back(results(a_.add(place_.thread, a_.integer(i))));
+      }
+      for (std::size_t i = 0; i < own.size(); ++i) {
+        for (std::int64_t j = 0; j < width_; ++j) {
+          b_.store(registers_, a_.integer(static_cast<std::int64_t>(i) * width_ + j),
+                   own[i].values[static_cast<std::size_t>(j)]);
+        }
+        own[i].batch = b_.let_within(own[i].batch, 0, e_.batch - 1);
+        own[i].position = b_.let_within(own[i].position, 0, e_.n - 1);
+        // A multiple of the width, which its bounds must not hide.
+        own[i].channel = a_.mul(
+            b_.let_within(a_.floor_div(own[i].channel, width_), 0, divide_up(e_.d, width_) - 1),
+            a_.integer(width_));
+      }
+      b_.loop(width_, loop::Role::vector, static_cast<int>(width_), [&](Ex lane) {
+        std::vector<TnoLines::Element> elements;
+        for (std::size_t i = 0; i < own.size(); ++i) {
+          const Ex at = a_.add(a_.integer(static_cast<std::int64_t>(i) * width_), lane);
+          elements.push_back({{line(own[i].batch), a_.add(own[i].channel, lane), reverse_},
+                              own[i].position,
+                              b_.let(a_.load(registers_, at))});
+        }
+        lines_.write_elements(elements);
+      });
+    };
+    if (together) b_.condition(whole, all);
+    b_.condition(together ? a_.logical_not(whole) : a_.boolean(true), [&] {
+      for (std::int64_t i = 0; i < total; i += tiling_.threads()) {
+        if_below(b_, a_.add(place_.thread, a_.integer(i)), total, one);
+      }
+    });
   }
 
   GroupEmitter& emitter_;
@@ -284,11 +333,12 @@ class DirectTno {
   TnoTiling tiling_;
   TnoSequences sequences_;
   TnoLags lags_;
-  std::int64_t staged_;  ///< rows of a stage of results
-  std::int64_t column_pitch_, channel_pitch_, stage_words_;
+  std::int64_t staged_;  ///< rows that go together
+  std::int64_t column_pitch_, channel_pitch_;
   std::int64_t width_;  ///< channels that are stored together
   RowStore rows_;
-  const loop::Buffer* memory_ = nullptr;  ///< tiles, then two stages of [channel][column][row]
+  const loop::Buffer* memory_ = nullptr;  ///< tiles, then [channel][column][row]
+  const loop::Buffer* registers_ = nullptr;
   Ex first_row_ = nullptr;
   TnoPlace place_;
 };

@@ -63,12 +63,24 @@ TnoLines::Signal TnoLines::read_sequence(std::size_t operand, Sequence from) {
   return signal;
 }
 
-void TnoLines::write_element(Sequence to, Ex i, Ex value) {
-  emitter_.reset();
-  emitter_.bind({const_cast<Node*>(&node_), 0}, {value, nullptr});
-  emitter_.store_outputs(index(e_.x_leading, to.row, from_end(i, to.reverse), to.channel),
-                         node_.results[0].shape, streaming_);
+void TnoLines::write_elements(const std::vector<Element>& elements) {
+  const Shape& shape = node_.results[0].shape;
+  const auto place = [&](const Element& element) {
+    return index(e_.x_leading, element.to.row, from_end(element.i, element.to.reverse),
+                 element.to.channel);
+  };
+  std::vector<std::vector<GroupEmitter::Computed>> computed;
+  for (const Element& element : elements) {
+    emitter_.reset();
+    emitter_.bind({const_cast<Node*>(&node_), 0}, {element.value, nullptr});
+    computed.push_back(emitter_.compute_outputs(place(element), shape));
+  }
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    emitter_.store_computed(computed[i], place(elements[i]), shape, streaming_);
+  }
 }
+
+void TnoLines::write_element(Sequence to, Ex i, Ex value) { write_elements({{to, i, value}}); }
 
 Ex TnoLines::coefficient(Ex group, Ex number, Ex channel, Ex inside) {
   return element(1, index(e_.t_leading, group, number, channel), inside);

@@ -50,6 +50,14 @@ class TnoLines {
   void write_sequence(Signal& signal, Sequence to);
   /// Element i of the first result's sequence.
   void write_element(Sequence to, Ex i, Ex value);
+  /// Elements of it, several sequences' or positions': what is fused after them is loaded for all
+  /// before any is stored.
+  struct Element {
+    Sequence to;
+    Ex i;
+    Ex value;
+  };
+  void write_elements(const std::vector<Element>& elements);
   /// t, which is the node's second operand.
   Signal read_coefficients(Ex group, Ex channel);
   /// One of t's n or 2n - 1 coefficients; zero where `inside` (may be null) is false.

@@ -240,16 +240,17 @@ TnoLags::TnoLags(GroupEmitter& emitter, TnoLines& lines, const TnoTiling& tiling
       slot_(guard + tiling.points),
       pitch_(with_rest((window_ + 1) * slot_, quad)),
       memory_(b_.kernel().shared("lags", DType::i32, words())),
-      held_(b_.kernel().local("held_lags", DType::f32, (window_ + 1) * (quad + 1))),
+      held_(b_.kernel().local("held_lags", DType::f32, window_ * (quad + 1))),
       quad_(b_.kernel().local("quad_of_lags", DType::i32, quad)) {}
 
 void TnoLags::begin(MatrixUnit& unit, const TnoPlace& place) {
   slots_.clear();
   lane_ = b_.let(a_.add(a_.mul(place.warp, a_.integer(pitch_)),
                         a_.sub(unit.group(), a_.mul(unit.thread(), a_.integer(2)))));
-  for (std::int64_t i = 0; i <= window_; ++i) {
+  for (std::int64_t i = 0; i < window_; ++i) {
     slots_.push_back(b_.declare(Scalar::i64, Combine::add, a_.add(lane_, a_.integer(i * slot_))));
   }
+  next_ = b_.declare(Scalar::i64, Combine::add, a_.integer(window_));
 }
 
 void TnoLags::for_piece(const TnoPlace& place,
@@ -285,25 +286,35 @@ void TnoLags::load(const TnoPlace& place, Ex first, std::int64_t number) {
 }
 
 void TnoLags::store(MatrixUnit& unit, const TnoPlace& place, std::int64_t number) {
-  const Ex slot = a_.sub(b_.read(slots_[static_cast<std::size_t>(number)]), lane_);
+  store(unit, place, number, a_.integer(number));
+}
+
+void TnoLags::bring_next(MatrixUnit& unit, const TnoPlace& place, Ex first) {
+  load(place, first, 0);
+  store(unit, place, 0, next_slot());
+}
+
+Ex TnoLags::next_slot() { return b_.let_within(b_.read(next_), 0, window_); }
+
+void TnoLags::store(MatrixUnit& unit, const TnoPlace& place, std::int64_t held, Ex slot) {
   for_piece(place, [&](Ex channel, Ex lags) {
     std::vector<Ex> values;
     for (std::int64_t i = 0; i <= quad; ++i) {
-      values.push_back(b_.let(a_.load(held_, a_.integer(number * (quad + 1) + i))));
+      values.push_back(b_.let(a_.load(held_, a_.integer(held * (quad + 1) + i))));
     }
     std::vector<Ex> words;
     for (std::size_t i = 0; i < quad; ++i) words.push_back(unit.pack(values[i + 1], values[i]));
-    const Ex at = a_.add(slot, a_.add(a_.mul(channel, a_.integer(pitch_)), lags));
-    store_quad(b_, memory_, at, quad_, words);
+    const Ex line = a_.add(a_.mul(channel, a_.integer(pitch_)), lags);
+    store_quad(b_, memory_, a_.add(a_.mul(slot, a_.integer(slot_)), line), quad_, words);
   });
 }
 
 void TnoLags::advance() {
-  std::vector<Ex> slots;
-  for (loop::Accumulator* slot : slots_) slots.push_back(b_.read(slot));
-  for (std::size_t i = 0; i < slots.size(); ++i) {
-    b_.assign(slots_[i], slots[(i + 1) % slots.size()]);
-  }
+  const Ex slot = next_slot();
+  for (std::size_t i = 1; i < slots_.size(); ++i) b_.assign(slots_[i - 1], b_.read(slots_[i]));
+  b_.assign(slots_.back(), a_.add(lane_, a_.mul(slot, a_.integer(slot_))));
+  b_.assign(next_, a_.select(a_.less(slot, a_.integer(window_)), a_.add(slot, a_.integer(1)),
+                             a_.integer(0)));
 }
 
 void TnoLags::look() {

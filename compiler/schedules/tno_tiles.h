@@ -103,9 +103,11 @@ class TnoLags {
   /// Before the first tile: block 0 is in slot 0.
   void begin(MatrixUnit& unit, const TnoPlace& place);
   /// The block of lags from `first` on, which may not exist: loads the half's part of its
-  /// coefficients, and stores it as block `number` from the window's first on, at most window().
+  /// coefficients, and stores it as block `number` of the first tile's window.
   void load(const TnoPlace& place, Ex first, std::int64_t number);
   void store(MatrixUnit& unit, const TnoPlace& place, std::int64_t number);
+  /// The same for the block after the window.
+  void bring_next(MatrixUnit& unit, const TnoPlace& place, Ex first);
   /// The next tile: the window's first block is the one after.
   void advance();
   /// Where the warp's lanes find the window's blocks, until it is advanced.
@@ -117,6 +119,8 @@ class TnoLags {
   /// Four lags of a channel.
   void for_piece(const TnoPlace& place, const std::function<void(Ex channel, Ex lags)>& body);
   Ex coefficient(const TnoPlace& place, Ex lag, Ex channel);
+  void store(MatrixUnit& unit, const TnoPlace& place, std::int64_t held, Ex slot);
+  Ex next_slot();
 
   loop::Arena& a_;
   loop::Builder& b_;
@@ -129,8 +133,8 @@ class TnoLags {
   const loop::Buffer* memory_;
   const loop::Buffer* held_;  ///< registers between load() and store(), for each block
   const loop::Buffer* quad_;
-  /// Where the thread's lane finds the window's blocks and the next one.
-  std::vector<loop::Accumulator*> slots_;
+  std::vector<loop::Accumulator*> slots_;  ///< where the lane finds the window's blocks
+  loop::Accumulator* next_ = nullptr;      ///< the slot of the one after them
   std::vector<Ex> seen_;
   Ex lane_ = nullptr;
 };
