@@ -102,23 +102,30 @@ double tno_cycles(const TnoExtents& e, const TnoTiling& tiling, std::int64_t pro
 }
 
 double tno_transform_cycles(const TnoExtents& e, std::int64_t bytes, std::int64_t processors) {
-  const double elements = static_cast<double>(e.batch * e.groups * e.n) * static_cast<double>(e.d) /
-                          static_cast<double>(processors);
   const auto n = static_cast<double>(e.causal ? e.n : 2 * e.n);
-  const double per_element = (57 + 8.3 * std::max(0.0, std::log2(n / 64))) / arithmetic;
+  const double calculate = (57 + 8.3 * std::max(0.0, std::log2(n / 64))) / arithmetic;
   // Blocks have fewer channels the longer the lines are: parts of sectors, of which one operand is
   // read, another one with it, and a result stored; the spectrum is read beside them.
   constexpr double sector_bytes = 32;
   // One block alone reads before it calculates.
   constexpr double alone = 4096;
   const double block_points = n < alone ? 8192 : 16384;
-  const double channels = std::clamp(block_points / n, 1.0, 16.0);
+  const double channels = std::clamp(block_points / n, 1.0, sector_bytes / 2);
   const double tensor = std::max(static_cast<double>(bytes), sector_bytes / channels);
   const double cache = (3 * tensor + 8) / cache_bytes;
   const double memory = (3 * static_cast<double>(bytes) + 2) / memory_bytes;
-  const double own =
-      n >= alone ? per_element + std::max(cache, memory) : std::max({per_element, cache, memory});
-  return start_cycles + launch_cycles + elements * own;
+  const double element =
+      n >= alone ? calculate + std::max(cache, memory) : std::max({calculate, cache, memory});
+  // Elements of the multiprocessor that has most.
+  const auto most = [&](std::int64_t lines) {
+    const double blocks =
+        static_cast<double>(lines) * std::ceil(static_cast<double>(e.d) / channels);
+    return std::ceil(blocks / static_cast<double>(processors)) * channels *
+           static_cast<double>(e.n);
+  };
+  // The spectrum of the coefficients comes first, by half of the passes and a launch of its own.
+  return 2 * start_cycles + launch_cycles + most(e.groups) * calculate / 2 +
+         most(e.batch * e.groups) * element;
 }
 
 TnoTiling tno_tiling(const TnoExtents& e, std::int64_t processors, bool copies) {

@@ -7,6 +7,8 @@
 #include "compiler/fusion/fuse.h"
 #include "compiler/schedules/fourier_tile.h"
 #include "compiler/schedules/schedule.h"
+#include "compiler/schedules/tno_direct.h"
+#include "compiler/schedules/tno_tiling.h"
 #include "interpreted.h"
 #include "tno_graph.h"
 
@@ -125,6 +127,48 @@ TEST(TnoDeviceBanks, AreNotSharedWithinAnAccess) {
     EXPECT_LE(banks.cycles, banks.accesses + shared)
         << length << " points, " << channels << " channels, "
         << fmt::format("{}", fmt::join(plan.radices, " "));
+  }
+}
+
+/// Where products take less than transforms: not of the longest sequences, the fewest rows or f32.
+TEST(TnoDirectChoice, IsByWhatIsFaster) {
+  const auto is_direct = [](const Shape& shape, bool causal, DType dtype) {
+    ir::Graph graph("tno");
+    ops::Builder b(graph, graph.body());
+    const std::int64_t n = shape[1];
+    const ir::Value x = test::TnoGraph::state(b, "x", {dtype, shape});
+    const ir::Value t = test::TnoGraph::state(b, "t", {dtype, {causal ? n : 2 * n - 1, shape[2]}});
+    const ir::Value y = b.emit1("tno", {x, t}, {{"causal", causal}});
+    return tno_is_direct(*y.node, {});
+  };
+  for (const std::int64_t n : {64, 256, 512, 1024, 2048, 4096}) {
+    EXPECT_TRUE(is_direct({8, n, 512}, true, DType::bf16)) << n;
+  }
+  EXPECT_TRUE(is_direct({8, 2048, 512}, false, DType::f16));
+  EXPECT_FALSE(is_direct({8, 16384, 512}, true, DType::bf16));
+  EXPECT_FALSE(is_direct({1, 4096, 512}, true, DType::bf16));
+  EXPECT_FALSE(is_direct({8, 1024, 4}, true, DType::bf16));
+  EXPECT_FALSE(is_direct({8, 1024, 512}, true, DType::f32));
+}
+
+/// Every strip's tiles and rows are all there are, whatever the tiling.
+TEST(TnoDirectChoice, TilesCoverTheMatrix) {
+  for (const bool causal : {true, false}) {
+    for (const std::int64_t n : {1, 63, 64, 65, 300, 1000}) {
+      ir::Graph graph("tno");
+      ops::Builder b(graph, graph.body());
+      const ir::Value x = test::TnoGraph::state(b, "x", {DType::f16, {3, n, 16}});
+      const ir::Value t = test::TnoGraph::state(b, "t", {DType::f16, {causal ? n : 2 * n - 1, 16}});
+      const TnoExtents e(*b.emit1("tno", {x, t}, {{"causal", causal}}).node);
+      for (const std::int64_t processors : {1, 20, 132, 5000}) {
+        const TnoTiling tiling = tno_tiling(e, processors, true);
+        EXPECT_GE(tiling.strips(e) * tiling.rows * tiling.shifts, n);
+        EXPECT_LE(tiling.batch() * tiling.shifts, TnoTiling::columns);
+        const std::int64_t last = tiling.strips(e) - 1;
+        EXPECT_GE(tiling.tiles(e, last) * tiling.points, n);
+        EXPECT_GT(tno_cycles(e, tiling, processors), 0);
+      }
+    }
   }
 }
 
