@@ -109,8 +109,14 @@ double TnoGradientLayout::cycles_of_transforms(const TnoExtents& e, bool both) {
   // there already.
   constexpr std::int64_t whole_sectors = 1024;
   const double picoseconds = (e.n <= whole_sectors ? 8 : 10) - (both ? 2 : 0);
-  const double elements = static_cast<double>(e.batch * e.groups * e.d) * static_cast<double>(e.n);
-  return 2 * launch + elements * picoseconds * cycles_per_picosecond;
+  // A block has whole lines of so many channels, and a multiprocessor for itself at best.
+  constexpr std::int64_t block_points = 8192;
+  constexpr std::int64_t most_channels = 16;
+  const std::int64_t own =
+      std::min(std::clamp<std::int64_t>(block_points / e.n, 1, most_channels), e.d);
+  const std::int64_t blocks = e.batch * e.groups * divide_up(e.d, own);
+  const std::int64_t elements = divide_up(blocks, processors) * processors * own * e.n;
+  return 2 * launch + static_cast<double>(elements) * picoseconds * cycles_per_picosecond;
 }
 
 }  // namespace weft::compiler
