@@ -7,21 +7,38 @@ namespace {
 
 using ir::Value;
 
-Value narrow(ops::Builder& b, const ir::Node& node, DType dtype) {
-  if (!node.is("dot") || node.results[0].dtype != DType::f32) return {};
-  const Value lhs = ops::cast(b, node.operands[0], dtype);
-  const Value rhs = ops::cast(b, node.operands[1], dtype);
-  return ops::cast(b, b.emit1("dot", {lhs, rhs}, node.attributes), DType::f32);
+/// How many operands of a node are those of its products; 0: it has none, or not of f32.
+std::size_t operands_of_products(const ir::Node& node) {
+  if (node.operands.empty() || node.operand_type(0).dtype != DType::f32) return 0;
+  if (node.is("dot")) return 2;
+  if (node.is("attention")) return 3;
+  return node.is("attention_backward") ? node.operands.size() : 0;
 }
 
-Value narrow_to_bf16(ops::Builder& b, const ir::Node& node) { return narrow(b, node, DType::bf16); }
-Value narrow_to_f16(ops::Builder& b, const ir::Node& node) { return narrow(b, node, DType::f16); }
+/// Products of narrow operands, their results in f32. The logarithms of attention's denominators,
+/// and what comes with them, are f32 beside any type.
+template <DType dtype>
+std::vector<Value> narrow(ops::Builder& b, const ir::Node& node) {
+  const std::size_t count = operands_of_products(node);
+  if (count == 0) return {};
+  std::vector<Value> operands = node.operands;
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool kept = node.is("attention_backward") && (i == 3 || i == 4);
+    if (!kept) operands[i] = ops::cast(b, operands[i], dtype);
+  }
+  ir::Node* narrowed = b.emit(ops::op(node.op->name), operands, node.attributes);
+  std::vector<Value> results;
+  for (std::uint32_t i = 0; i < narrowed->results.size(); ++i) {
+    results.push_back(ops::cast(b, narrowed->result(i), DType::f32));
+  }
+  return results;
+}
 
 }  // namespace
 
 bool autocast(ir::Graph& graph, DType dtype) {
-  if (dtype == DType::bf16) return rewrite(graph, {narrow_to_bf16});
-  if (dtype == DType::f16) return rewrite(graph, {narrow_to_f16});
+  if (dtype == DType::bf16) return rewrite(graph, narrow<DType::bf16>);
+  if (dtype == DType::f16) return rewrite(graph, narrow<DType::f16>);
   throw Error("autocast: operands can be f16 or bf16, not " + std::string(name(dtype)));
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <functional>
 #include <utility>
 
 namespace weft::compiler {
@@ -13,28 +14,34 @@ using ir::Value;
 
 class Rewriter {
  public:
-  Rewriter(ir::Graph& graph, std::initializer_list<Rule> rules) : graph_(graph), rules_(rules) {}
+  using Replace = std::function<std::vector<Value>(ops::Builder& builder, const Node& node)>;
+  Rewriter(ir::Graph& graph, Replace replace) : graph_(graph), replace_(std::move(replace)) {}
 
   void region(Region& region) {
     ops::Builder builder(graph_, region);
     for (Node* node : std::exchange(region.nodes, {})) {
       for (Value& operand : node->operands) operand = map_.get(operand);
       for (Region* nested : node->regions) this->region(*nested);
-      const Value value = node->results.size() == 1 ? apply(builder, *node) : Value{};
-      if (!value) {
+      builder.set_location(node->location);
+      const std::vector<Value> values = replace_(builder, *node);
+      if (values.empty()) {
         region.nodes.push_back(node);
         continue;
       }
-      if (value.type() != node->results[0]) {
-        throw Error(fmt::format("simplify: {} turned from {} into {}", describe(*node),
-                                node->results[0].text(), value.type().text()),
-                    node->location);
+      for (std::uint32_t i = 0; i < node->results.size(); ++i) {
+        const Value value = values.at(i);
+        if (value.type() != node->results[i]) {
+          throw Error(fmt::format("simplify: {} turned from {} into {}", describe(*node),
+                                  node->results[i].text(), value.type().text()),
+                      node->location);
+        }
+        map_.set(node->result(i), value);
       }
-      if (value.node->name.empty() && value.node->parent == &region &&
-          !value.node->is("argument")) {
-        value.node->name = node->name;
+      const Value first = values[0];
+      if (first.node->name.empty() && first.node->parent == &region &&
+          !first.node->is("argument")) {
+        first.node->name = node->name;
       }
-      map_.set(node->result(), value);
       changed_ = true;
     }
     for (Value& yielded : region.yields) yielded = map_.get(yielded);
@@ -43,16 +50,8 @@ class Rewriter {
   bool changed() const { return changed_; }
 
  private:
-  Value apply(ops::Builder& builder, const Node& node) {
-    builder.set_location(node.location);
-    for (const Rule rule : rules_) {
-      if (const Value value = rule(builder, node)) return value;
-    }
-    return {};
-  }
-
   ir::Graph& graph_;
-  std::initializer_list<Rule> rules_;
+  Replace replace_;
   ir::ValueMap map_;
   bool changed_ = false;
 };
@@ -60,7 +59,19 @@ class Rewriter {
 }  // namespace
 
 bool rewrite(ir::Graph& graph, std::initializer_list<Rule> rules) {
-  Rewriter rewriter(graph, rules);
+  Rewriter rewriter(graph, [&](ops::Builder& builder, const Node& node) -> std::vector<Value> {
+    if (node.results.size() != 1) return {};
+    for (const Rule rule : rules) {
+      if (const Value value = rule(builder, node)) return {value};
+    }
+    return {};
+  });
+  rewriter.region(graph.body());
+  return rewriter.changed();
+}
+
+bool rewrite(ir::Graph& graph, NodeRule rule) {
+  Rewriter rewriter(graph, rule);
   rewriter.region(graph.body());
   return rewriter.changed();
 }

@@ -253,8 +253,8 @@ struct CompileOptions {
   int compile_threads = 0;  ///< for generating code; 0: as many as cores
   bool verify = true;       ///< check the graph after every pass
   bool strict = false;      ///< round 16-bit values after every operation, not only when stored
-  /// f16 or bf16: products of f32 tensors round their operands to it; sums and everything else stay
-  /// f32.
+  /// f16 or bf16: products of f32 tensors (those of attention as well) round their operands to it;
+  /// sums and everything else stay f32.
   std::optional<DType> autocast = std::nullopt;
   /// On a GPU, products of f32 (those of attention as well) round their operands to tf32, 10 bits
   /// of fraction, and sum in f32.

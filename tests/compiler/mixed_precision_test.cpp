@@ -92,6 +92,43 @@ TEST(MixedPrecision, AutocastRoundsOperandsOfProducts) {
   EXPECT_GT(error, 0x1p-14);
 }
 
+constexpr const char* attention = R"(graph @g {
+  %q = state {name = "q", dtype = f32, shape = [2, 16, 8]} : f32[2, 16, 8]
+  %k = state {name = "k", dtype = f32, shape = [2, 16, 8]} : f32[2, 16, 8]
+  %v = state {name = "v", dtype = f32, shape = [2, 16, 8]} : f32[2, 16, 8]
+  %t = state {name = "t", dtype = f32, shape = [2, 16]} : f32[2, 16]
+  %o, %l = attention %q, %k, %v {scale = 0.3, causal = true} : f32[2, 16, 8], f32[2, 16]
+  %a, %b, %c = attention_backward %q, %k, %v, %l, %t, %o {scale = 0.3, causal = true} : f32[2, 16, 8], f32[2, 16, 8], f32[2, 16, 8]
+  state_write %o {name = "o"}
+  state_write %l {name = "l"}
+  state_write %a {name = "a"}
+})";
+
+TEST(MixedPrecision, AutocastRoundsOperandsOfAttention) {
+  ir::Graph graph = test::parse(attention);
+  EXPECT_TRUE(autocast(graph, DType::bf16));
+  EXPECT_FALSE(autocast(graph, DType::bf16));
+  const std::string text = ir::print(graph);
+  EXPECT_NE(text.find(": bf16[2, 16, 8], f32[2, 16]\n"), std::string::npos) << text;
+  EXPECT_NE(text.find(": bf16[2, 16, 8], bf16[2, 16, 8], bf16[2, 16, 8]\n"), std::string::npos)
+      << text;
+
+  const test::Values in = {{"q", test::random_values(256, 4)},
+                           {"k", test::random_values(256, 5)},
+                           {"v", test::random_values(256, 6)},
+                           {"t", test::random_values(32, 7)}};
+  const test::Values exact = test::run_reference(test::parse(attention), in);
+  CompileOptions options;
+  options.autocast = DType::bf16;
+  const test::Values found = test::run_compiled(test::parse(attention), in, options);
+  for (const char* name : {"o", "a"}) {
+    const double error = test::relative_error(found.at(name), exact.at(name));
+    // q and k round the scores, v the sums, and the results round: of 8 bits each.
+    EXPECT_LT(error, 6 * 0x1p-9) << name;
+    EXPECT_GT(error, 0x1p-14) << name;
+  }
+}
+
 TEST(MixedPrecision, AutocastTakesSixteenBitTypes) {
   ir::Graph graph = test::parse(product);
   EXPECT_THROW(autocast(graph, DType::f64), Error);
