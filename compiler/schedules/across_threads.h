@@ -10,8 +10,7 @@ namespace weft::compiler {
 loop::Ex across_threads(loop::Builder& builder, loop::Combine combine, loop::Ex value,
                         loop::Ex thread, std::int64_t warps);
 
-/// On a GPU: f32 values of `lanes` neighbouring lanes, a power of two, added or their maximum; all
-/// get the result.
+/// On a GPU: values of `lanes` neighbouring lanes, a power of two, combined; all get the result.
 loop::Ex across_lanes(loop::Builder& builder, loop::Combine combine, loop::Ex value, int lanes);
 
 /// On a GPU: the value of the lane of this number (i32) in the caller's warp, which is whole.

@@ -15,16 +15,18 @@ constexpr std::int64_t least_terms = 16;
 
 }  // namespace
 
-DeviceReduction::DeviceReduction(GroupEmitter& emitter, bool neighbours, DType storage)
+DeviceReduction::DeviceReduction(GroupEmitter& emitter, bool neighbours, DType storage,
+                                 std::int64_t lanes)
     : emitter_(emitter),
       a_(emitter.arena()),
       b_(emitter.builder()),
       r_(analyse_reduction(*emitter.group().anchor)),
       results_(r_.kept_shape.elements()),
       terms_(r_.reduced_shape.elements()),
+      lanes_(lanes),
       storage_(storage),
       by_thread_(neighbours || results_ >= enough_threads || terms_ < threads) {
-  const std::int64_t of_result = by_thread_ ? 1 : threads;
+  const std::int64_t of_result = by_thread_ ? lanes_ : threads;
   parts_ = parts_to_fill(results_ * of_result, terms_ / (least_terms * of_result));
   part_terms_ = divide_up(terms_, parts_);
   if (terms_ > 0) parts_ = divide_up(terms_, part_terms_);

@@ -19,8 +19,9 @@ class DeviceReduction {
   static constexpr std::int64_t threads = 256;
 
   /// `neighbours`: those of the results are neighbours in memory, so that threads read them
-  /// together. `storage`: of what is found in a part.
-  DeviceReduction(GroupEmitter& emitter, bool neighbours, DType storage);
+  /// together. `storage`: of what is found in a part. `lanes`: that sweep_by_thread() has share a
+  /// result.
+  DeviceReduction(GroupEmitter& emitter, bool neighbours, DType storage, std::int64_t lanes = 1);
   DeviceReduction(const DeviceReduction&) = delete;
   DeviceReduction& operator=(const DeviceReduction&) = delete;
   ~DeviceReduction() = default;
@@ -44,6 +45,7 @@ class DeviceReduction {
   loop::Builder& b_;
   Reduction r_;
   std::int64_t results_, terms_;
+  std::int64_t lanes_;           ///< of a result, where threads have results
   std::int64_t parts_ = 1;       ///< of the terms
   std::int64_t part_terms_ = 0;  ///< of each but the last
 

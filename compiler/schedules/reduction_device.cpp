@@ -6,8 +6,8 @@
 #include "compiler/schedules/thread_indices.h"
 
 /// Reductions on a GPU: a thread for each result where neighbouring results are neighbours in
-/// memory or there are enough of them, otherwise a block. Few results of many terms are cut into
-/// parts, which a second phase adds up in order.
+/// memory, otherwise a block, or lanes of a warp where terms are few or results enough for all
+/// threads. Few results of many terms are cut into parts, which a second phase adds up in order.
 namespace weft::compiler {
 namespace {
 
@@ -20,15 +20,29 @@ bool kept_innermost(const ir::Node& node) {
   return !r.kept.empty() && r.kept.back() == r.input.rank() - 1;
 }
 
+constexpr std::int64_t most_width = 4;  ///< terms of a vector
+
+/// Lanes that share a result, each with vectors of neighbouring terms: what a warp loads at a time
+/// are whole sectors.
+std::int64_t lanes_of_result(const ir::Node& node) {
+  if (kept_innermost(node)) return 1;
+  const std::int64_t terms = analyse_reduction(node).reduced_shape.elements();
+  std::int64_t lanes = 1;
+  while (lanes < warp && 2 * lanes * most_width <= terms) lanes *= 2;
+  return lanes;
+}
+
 class ReductionDevice final : public DeviceReduction {
  public:
   explicit ReductionDevice(GroupEmitter& emitter)
       : DeviceReduction(emitter, kept_innermost(*emitter.group().anchor),
-                        storage_of(register_of(emitter.group().anchor->results[0].dtype))) {}
+                        storage_of(register_of(emitter.group().anchor->results[0].dtype)),
+                        lanes_of_result(*emitter.group().anchor)) {}
 
  private:
   /// Parts of few results share a block.
   void sweep_by_thread() override {
+    if (lanes_ > 1 && parts_ == 1) return sweep_by_lanes();
     const Shape all{parts_, results_};
     b_.phase(divide_up(all.elements(), threads), threads, [&](Ex block, Ex thread) {
       const auto body = [&](Ex number) {
@@ -41,6 +55,35 @@ class ReductionDevice final : public DeviceReduction {
         put(part, result, read(emitter_, sum));
       };
       if_below(b_, a_.add(a_.mul(block, a_.integer(threads)), thread), all.elements(), body);
+    });
+  }
+
+  void sweep_by_lanes() {
+    std::int64_t width = most_width;
+    while (terms_ % width != 0) width /= 2;
+    b_.phase(divide_up(results_ * lanes_, threads), threads, [&](Ex block, Ex thread) {
+      const Ex number = a_.add(a_.mul(block, a_.integer(threads)), thread);
+      const Ex own = b_.let(a_.floor_div(number, lanes_));
+      const Ex lane = b_.let(a_.floor_mod(number, lanes_));
+      // All lanes of a warp come to the exchange.
+      const Ex result = at_most_last(b_, own, results_);
+      const Reducer sum = declare(emitter_, *r_.node);
+      const std::int64_t vectors = terms_ / width;
+      b_.loop(divide_up(vectors, lanes_), loop::Role::serial, 1, [&](Ex step) {
+        const Ex vector = b_.let(a_.add(a_.mul(step, a_.integer(lanes_)), lane));
+        if_below(b_, vector, vectors, [&](Ex mine) {
+          b_.loop(width, loop::Role::vector, static_cast<int>(width),
+                  [&](Ex i) { add_term(sum, result, a_.add(a_.mul(mine, a_.integer(width)), i)); });
+        });
+      });
+      const Element found = read(emitter_, sum);
+      const auto all = [&](Ex value) {
+        return across_lanes(b_, combine_of(*r_.node), value, static_cast<int>(lanes_));
+      };
+      const Element total{all(found.re), found.im == nullptr ? nullptr : all(found.im)};
+      const Ex writes =
+          a_.logical_and(a_.equal(lane, a_.integer(0)), a_.less(own, a_.integer(results_)));
+      b_.condition(writes, [&] { put(a_.integer(0), result, total); });
     });
   }
 
