@@ -1,6 +1,8 @@
 // Kernels by their PTX.
 #include <cstring>
 #include <deque>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "machine.h"
 #include "tests/ptx/machine/tensor_copy.h"
@@ -52,15 +54,42 @@ void Machine::emulate(const Work& work, const std::string& what) {
     if (!module.code) module.code.emplace(module.text);
     const ptx::Entry* entry = module.code->find(function.name);
     if (entry == nullptr) throw ptx::Error("no entry " + function.name);
-    ptx::run(*entry,
-             {.grid = work.grid,
-              .block = work.block,
-              .dynamic_shared_bytes = work.call.shared_bytes,
-              .parameters = work.parameters,
-              .seed = settings.seed},
-             device);
+    ptx::Launch launch{.grid = work.grid,
+                       .block = work.block,
+                       .dynamic_shared_bytes = work.call.shared_bytes,
+                       .parameters = work.parameters,
+                       .seed = settings.seed,
+                       .most_blocks = most_blocks};
+    if (!counts_file.empty()) {
+      Counted& all = counted[function.name];
+      ++all.launches;
+      all.blocks += work.call.grid;
+      all.threads = work.call.threads;
+      all.shared_bytes = work.call.shared_bytes;
+      launch.counts = &all.counts;
+    }
+    ptx::run(*entry, launch, device);
   } catch (const std::exception& error) {
     violation(what + ": " + error.what());
+  }
+}
+
+void Machine::write_counts() const {
+  std::ofstream file(counts_file);
+  for (const auto& [name, kernel] : counted) {
+    nlohmann::json lines = nlohmann::json::array();
+    for (const ptx::Counts::Instruction& one : kernel.counts.instructions) {
+      lines.push_back({one.line, one.text, one.warps, one.threads, one.sectors, one.wavefronts});
+    }
+    file << nlohmann::json{{"kernel", name},
+                           {"launches", kernel.launches},
+                           {"blocks", kernel.blocks},
+                           {"blocks_counted", kernel.counts.blocks},
+                           {"threads", kernel.threads},
+                           {"shared_bytes", kernel.shared_bytes},
+                           {"instructions", lines}}
+                .dump()
+         << '\n';
   }
 }
 

@@ -11,6 +11,26 @@ void join(Clock& into, const Clock& other) {
   for (const auto& [stream, time] : other) into[stream] = std::max(into[stream], time);
 }
 
+Machine::Machine() {
+  const auto number = [](const char* name, int before) {
+    const char* text = std::getenv(name);
+    return text == nullptr ? before : std::atoi(text);
+  };
+  settings.seed = static_cast<std::uint64_t>(number("WEFT_STAND_IN_SEED", 0));
+  const int capability = number("WEFT_STAND_IN_CAPABILITY", 10 * settings.major + settings.minor);
+  const char* failing = std::getenv("WEFT_STAND_IN_FAIL");
+  if (failing != nullptr) failures[failing] = {1, CUDA_ERROR_ILLEGAL_ADDRESS};
+  const char* counts = std::getenv("WEFT_STAND_IN_COUNTS");
+  if (counts != nullptr) counts_file = counts;
+  most_blocks = static_cast<std::uint64_t>(number("WEFT_STAND_IN_BLOCKS", 0));
+  settings.major = capability / 10;
+  settings.minor = capability % 10;
+}
+
+Machine::~Machine() {
+  if (!counts_file.empty()) write_counts();
+}
+
 Machine& Machine::get() {
   static Machine machine;
   return machine;

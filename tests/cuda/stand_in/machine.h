@@ -136,6 +136,10 @@ struct GraphExecution {
 class Machine {
  public:
   static Machine& get();
+  Machine();
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
 
   std::recursive_mutex mutex;
   Settings settings;
@@ -161,6 +165,20 @@ class Machine {
   Clock host;
   int streams_made = 0;
   std::int64_t launches = 0;  ///< of kernels that have run: the time
+
+  /// Of kernels that ran by their PTX, where WEFT_STAND_IN_COUNTS names a file for them: written at
+  /// the end, a line of JSON a kernel. Of WEFT_STAND_IN_BLOCKS=4 blocks of a launch, or all.
+  struct Counted {
+    ptx::Counts counts;
+    std::int64_t launches = 0;
+    std::int64_t blocks = 0;  ///< of the grid
+    std::int64_t threads = 0;
+    std::int64_t shared_bytes = 0;
+  };
+  std::map<std::string, Counted> counted;
+  std::string counts_file;
+  std::uint64_t most_blocks = 0;
+  void write_counts() const;
 
   bool in_test = false;  ///< somebody asks for violations; otherwise the first ends the process
 

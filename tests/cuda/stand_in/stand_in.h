@@ -11,7 +11,11 @@
 /// A driver library for tests on machines without a GPU: device memory is host memory, kernels are
 /// functions of the test or are what their PTX says (tests/ptx), and whatever a real driver would
 /// let pass or crash on is reported. Any program can be run on it (WEFT_CUDA_DRIVER): the first
-/// thing that is wrong then ends the process.
+/// thing that is wrong then ends the process. WEFT_STAND_IN_CAPABILITY=80 and WEFT_STAND_IN_SEED=3
+/// are the device's compute capability then, and another order of warps; the first call of
+/// WEFT_STAND_IN_FAIL=cuGraphLaunch fails. WEFT_STAND_IN_COUNTS=FILE has what kernels did written
+/// to a file, and with WEFT_STAND_IN_BLOCKS=4 launches are no more than so many blocks (whose
+/// results are then no results).
 ///
 /// Work runs as late as it may: when something waits for it, in the order of its dependences and in
 /// no other (of nodes that may run in any order, the last added first). Whether two accesses to the

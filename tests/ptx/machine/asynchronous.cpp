@@ -22,6 +22,9 @@ Flow copy(Warp& warp, const Instruction& i, std::uint32_t mask) {
   Pointers shared;
   locate(warp, i, mask, result.bytes, true, shared);
   const auto* global = warp.lanes<const std::uint64_t>(i.b);
+  if (Counts* counts = warp.block->counts; counts != nullptr) {
+    count_global(counts->instructions[warp.pc], global, mask, result.bytes);
+  }
   const auto* taken = warp.lanes<const std::uint32_t>(i.c != kNone ? i.c : i.b);
   for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);

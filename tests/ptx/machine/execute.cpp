@@ -171,6 +171,12 @@ Run::Run(const Entry& entry, const Launch& launch, const Device& device)
   block_.parameters = parameters_.span();
   block_.threads = launch.block[0] * launch.block[1] * launch.block[2];
   block_.warps = warps_;
+  block_.counts = launch.counts;
+  if (block_.counts != nullptr && block_.counts->instructions.empty()) {
+    for (const Source& source : program_.sources) {
+      block_.counts->instructions.push_back({.line = source.line, .text = source.text});
+    }
+  }
   for (std::size_t i = 0; i < warps_.size(); ++i) {
     Warp& warp = warps_[i];
     warp.registers = registers_.data() + stride_ * static_cast<std::int64_t>(i);
@@ -271,8 +277,11 @@ void Run::start(std::uint64_t index) {
 void Run::blocks() {
   const std::uint64_t count = std::uint64_t{launch_.grid[0]} * launch_.grid[1] * launch_.grid[2];
   std::vector<std::uint32_t> ready;
-  for (std::uint64_t index = 0; index < count; ++index) {
-    start(index);
+  const std::uint64_t runs =
+      launch_.most_blocks == 0 ? count : std::min(count, launch_.most_blocks);
+  if (block_.counts != nullptr) block_.counts->blocks += runs;
+  for (std::uint64_t number = 0; number < runs; ++number) {
+    start(number * count / runs);
     // How late copies are, on average: after that many slices.
     const std::uint64_t lateness = std::uint64_t{1} << random_.below(7);
     for (;;) {
@@ -429,6 +438,11 @@ bool Run::slice(Warp& warp, std::uint64_t instructions) {
         if (mask != 0) {
           warp.pc = pc;
           flow = instruction.execute(warp, instruction, mask);
+        }
+        if (block_.counts != nullptr && flow != Flow::wait) {
+          Counts::Instruction& counts = block_.counts->instructions[pc];
+          ++counts.warps;
+          counts.threads += static_cast<std::uint64_t>(std::popcount(mask));
         }
         if (flow == Flow::next) {
           if (++pc != join) continue;

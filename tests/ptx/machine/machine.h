@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/ptx/machine/counts.h"
+
 /// A machine that runs PTX on the host, written from the PTX ISA alone, so that it is a second
 /// reading of the text that weft generates.
 ///
@@ -83,6 +85,8 @@ struct Launch {
   std::int64_t dynamic_shared_bytes = 0;
   std::span<const std::byte> parameters;
   std::uint64_t seed = 0;
+  std::uint64_t most_blocks = 0;  ///< that run, spread over the grid; 0: all
+  Counts* counts = nullptr;       ///< added to, where given
 };
 
 /// Runs all blocks of a launch. Throws Error.

@@ -92,6 +92,11 @@ Flow load_matrices(Warp& warp, const Instruction& i, std::uint32_t mask) {
   if (mask != kAllLanes) throw Fault("a load of matrices of a warp of less than 32 threads");
   std::array<std::uint64_t, kWarpThreads> address;
   addresses(warp, i, address);
+  if (Counts* counts = warp.block->counts; counts != nullptr) {
+    const std::uint32_t used = i.count == 4 ? kAllLanes : (std::uint32_t{1} << (8 * i.count)) - 1;
+    constexpr std::int64_t kRowBytes = 16;
+    count_shared(counts->instructions[warp.pc], address.data(), used, kRowBytes);
+  }
   Lanes offsets;
   for (std::size_t lane = 0; lane < kWarpThreads; ++lane) {
     if (i.space == Space::generic) address[lane] -= kSharedWindow;

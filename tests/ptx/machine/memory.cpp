@@ -87,6 +87,13 @@ void locate(Warp& warp, const Instruction& i, std::uint32_t mask, std::int64_t b
       address[lane] = (mask & kLaneBits.wide[lane]) != 0 ? address[lane] : instead;
     }
   }
+  if (Counts* counts = warp.block->counts; counts != nullptr) {
+    if (i.space == Space::global) {
+      count_global(counts->instructions[warp.pc], address.data(), mask, bytes);
+    } else if (i.space == Space::shared) {
+      count_shared(counts->instructions[warp.pc], address.data(), mask, bytes);
+    }
+  }
   if (i.space == Space::global || i.space == Space::shared) {
     std::uint64_t all = 0;
     std::uint64_t least = address[0];

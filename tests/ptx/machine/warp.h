@@ -176,6 +176,7 @@ struct Block {
   std::span<Warp> warps;
   std::array<NamedBarrier, 16> barriers{};
   std::vector<TensorCopy> copies;
+  Counts* counts = nullptr;  ///< nullptr: nothing is counted
   std::uint64_t events = 1;  ///< what waits may go on after
 };
 
