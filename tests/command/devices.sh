@@ -8,7 +8,7 @@ expect 0 "^cuda: none: CUDA: .*(/none/libcuda.so could not be loaded|built witho
 expect 0 '"devices": \[\]' env WEFT_CUDA_DRIVER="$work/none/libcuda.so" "$weft" devices --format json
 if [ -n "${2:-}" ]; then  # the tests' stand-in for a driver
   export WEFT_CUDA_DRIVER=$2
-  expect 0 "^cuda 0: Stand-in, compute capability 9.0, 132 multiprocessors, 0.2 GiB \(0.2 GiB free\)" \
+  expect 0 "^cuda 0: Stand-in, compute capability 9.0, 132 multiprocessors, 80.0 GiB \(80.0 GiB free\)" \
     "$weft" devices
   expect 0 '"compute_capability": "9.0"' "$weft" devices --format json
 fi

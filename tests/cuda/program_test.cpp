@@ -467,8 +467,8 @@ TEST_P(CudaProgram, FourierTransformsByEither) {
 
 INSTANTIATE_TEST_SUITE_P(Kernels, CudaProgram,
                          testing::Values(interpret_on_stand_in, emulate_on_stand_in),
-                         [](const auto& info) {
-                           return info.param == interpret_on_stand_in ? "Interpreted" : "Emulated";
+                         [](const auto& one) {
+                           return one.param == interpret_on_stand_in ? "Interpreted" : "Emulated";
                          });
 
 }  // namespace
