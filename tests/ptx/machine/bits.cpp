@@ -3,36 +3,21 @@
 #include <algorithm>
 
 #include "tests/ptx/machine/decode.h"
+#include "tests/ptx/machine/integer_operations.h"
 #include "tests/ptx/machine/warp.h"
 
 namespace weft::ptx {
 namespace {
 
+using integers::And;
+using integers::ExclusiveOr;
+using integers::Or;
+
 template <class T>
 constexpr int kBits = int{sizeof(T)} * 8;
 
-/// Wide enough not to be promoted to a signed type.
-template <class T>
-using Wrap = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
+using integers::Wrap;
 
-struct And {
-  template <class T>
-  static T apply(T a, T b) {
-    return a & b;
-  }
-};
-struct Or {
-  template <class T>
-  static T apply(T a, T b) {
-    return a | b;
-  }
-};
-struct ExclusiveOr {
-  template <class T>
-  static T apply(T a, T b) {
-    return a ^ b;
-  }
-};
 struct Not {
   template <class T>
   static T apply(T a) {

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "tests/ptx/machine/access.h"
+#include "tests/ptx/machine/integer_operations.h"
 
 namespace weft::ptx {
 
@@ -14,6 +15,13 @@ bool whole_warp(Warp& warp, std::uint32_t mask) {
 }
 
 namespace {
+
+using integers::Add;
+using integers::And;
+using integers::ExclusiveOr;
+using integers::Maximum;
+using integers::Minimum;
+using integers::Or;
 
 /// Whether all threads that the member masks name are here. Throws Fault where a mask does not name
 /// its own thread, or threads disagree.
@@ -166,43 +174,6 @@ void decode_vote(Decode& decode) {
   i.d = kind == 3 ? decode.destination(0, type) : decode.predicate(decode.operand(0).name);
   decode.emit(i);
 }
-
-struct Add {
-  template <class T>
-  static T apply(T a, T b) {
-    return static_cast<T>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
-  }
-};
-struct Minimum {
-  template <class T>
-  static T apply(T a, T b) {
-    return std::min(a, b);
-  }
-};
-struct Maximum {
-  template <class T>
-  static T apply(T a, T b) {
-    return std::max(a, b);
-  }
-};
-struct And {
-  template <class T>
-  static T apply(T a, T b) {
-    return a & b;
-  }
-};
-struct Or {
-  template <class T>
-  static T apply(T a, T b) {
-    return a | b;
-  }
-};
-struct ExclusiveOr {
-  template <class T>
-  static T apply(T a, T b) {
-    return a ^ b;
-  }
-};
 
 template <class Operation, class T>
 Flow reduce(Warp& warp, const Instruction& i, std::uint32_t mask) {

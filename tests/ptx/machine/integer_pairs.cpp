@@ -2,10 +2,15 @@
 #include <algorithm>
 
 #include "tests/ptx/machine/decode.h"
+#include "tests/ptx/machine/integer_operations.h"
 #include "tests/ptx/machine/warp.h"
 
 namespace weft::ptx {
 namespace {
+
+using integers::Add;
+using integers::Maximum;
+using integers::Minimum;
 
 template <class T>
 T half(std::uint32_t pair, int which) {
@@ -21,25 +26,6 @@ struct OfHalves {
       result |= std::uint32_t{static_cast<std::uint16_t>(value)} << (16 * i);
     }
     return result;
-  }
-};
-
-struct Add {
-  template <class T>
-  static T apply(T a, T b) {
-    return static_cast<T>(a + b);
-  }
-};
-struct Minimum {
-  template <class T>
-  static T apply(T a, T b) {
-    return std::min(a, b);
-  }
-};
-struct Maximum {
-  template <class T>
-  static T apply(T a, T b) {
-    return std::max(a, b);
   }
 };
 

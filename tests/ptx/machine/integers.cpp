@@ -4,14 +4,17 @@
 #include <limits>
 
 #include "tests/ptx/machine/decode.h"
+#include "tests/ptx/machine/integer_operations.h"
 #include "tests/ptx/machine/warp.h"
 
 namespace weft::ptx {
 namespace {
 
-/// What arithmetic modulo 2^n is done in: unsigned and not promoted.
-template <class T>
-using Wrap = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
+using integers::Add;
+using integers::Maximum;
+using integers::Minimum;
+
+using integers::Wrap;
 template <class T>
 using Doubled =
     std::conditional_t<sizeof(T) == 2,
@@ -23,12 +26,6 @@ __extension__ using UnsignedWide128 = unsigned __int128;
 template <class T>
 constexpr int kBits = int{sizeof(T)} * 8;
 
-struct Add {
-  template <class T>
-  static T apply(T a, T b) {
-    return static_cast<T>(static_cast<Wrap<T>>(a) + static_cast<Wrap<T>>(b));
-  }
-};
 struct Subtract {
   template <class T>
   static T apply(T a, T b) {
@@ -126,18 +123,6 @@ struct Remainder {
       if (b == -1) return 0;
     }
     return static_cast<T>(a % b);
-  }
-};
-struct Minimum {
-  template <class T>
-  static T apply(T a, T b) {
-    return a < b ? a : b;
-  }
-};
-struct Maximum {
-  template <class T>
-  static T apply(T a, T b) {
-    return a > b ? a : b;
   }
 };
 struct Absolute {
