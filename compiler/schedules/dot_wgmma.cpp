@@ -21,7 +21,6 @@ class WgmmaProduct {
       : a_(emitter.arena()),
         b_(emitter.builder()),
         product_(product),
-        p_(product.p),
         type_(type),
         tiling_(choose(emitter)),
         grid_(product, tiling_),
@@ -76,7 +75,6 @@ class WgmmaProduct {
   loop::Arena& a_;
   loop::Builder& b_;
   const DeviceProduct& product_;
-  const Product& p_;
   DType type_;
   GroupTiling tiling_;
   TileGrid grid_;

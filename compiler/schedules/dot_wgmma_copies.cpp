@@ -51,7 +51,6 @@ class CopiedProduct {
                 const std::vector<OperandView>& columns)
       : a_(emitter.arena()),
         b_(emitter.builder()),
-        product_(product),
         tiling_(tiling),
         grid_(product, tiling_),
         results_(emitter, product, tiling_.parts),
@@ -200,7 +199,6 @@ class CopiedProduct {
 
   loop::Arena& a_;
   loop::Builder& b_;
-  const DeviceProduct& product_;
   GroupTiling tiling_;
   TileGrid grid_;
   ProductParts results_;

@@ -145,7 +145,7 @@ void add_narrow_operations(std::vector<IntrinsicCase>& cases) {
                                         {"floor", Unary::floor},
                                         {"round_even", Unary::round_even}}) {
       add(operation, dtype, 1, false,
-          [op = op](loop::Arena& a, std::span<const Ex> x) { return a.unary(op, x[0]); });
+          [which = op](loop::Arena& a, std::span<const Ex> x) { return a.unary(which, x[0]); });
     }
     for (const auto& [operation, op] : {std::pair{"add", Binary::add},
                                         {"subtract", Binary::subtract},
@@ -153,22 +153,24 @@ void add_narrow_operations(std::vector<IntrinsicCase>& cases) {
                                         {"divide", Binary::divide},
                                         {"minimum", Binary::minimum},
                                         {"maximum", Binary::maximum}}) {
-      add(operation, dtype, 2, false,
-          [op = op](loop::Arena& a, std::span<const Ex> x) { return a.binary(op, x[0], x[1]); });
+      add(operation, dtype, 2, false, [which = op](loop::Arena& a, std::span<const Ex> x) {
+        return a.binary(which, x[0], x[1]);
+      });
     }
     for (const auto& [operation, op] : {std::pair{"equal", Binary::equal},
                                         {"not_equal", Binary::not_equal},
                                         {"less", Binary::less},
                                         {"less_equal", Binary::less_equal}}) {
-      add(operation, dtype, 2, true,
-          [op = op](loop::Arena& a, std::span<const Ex> x) { return a.binary(op, x[0], x[1]); });
+      add(operation, dtype, 2, true, [which = op](loop::Arena& a, std::span<const Ex> x) {
+        return a.binary(which, x[0], x[1]);
+      });
       add(fmt::format("{}_half", operation), dtype, 1, true,
-          [op = op](loop::Arena& a, std::span<const Ex> x) {
-            return a.binary(op, a.constant(Scalar::f32, 0.5), x[0]);
+          [which = op](loop::Arena& a, std::span<const Ex> x) {
+            return a.binary(which, a.constant(Scalar::f32, 0.5), x[0]);
           });
       add(fmt::format("{}_zero", operation), dtype, 1, true,
-          [op = op](loop::Arena& a, std::span<const Ex> x) {
-            return a.binary(op, a.constant(Scalar::f32, 0), x[0]);
+          [which = op](loop::Arena& a, std::span<const Ex> x) {
+            return a.binary(which, a.constant(Scalar::f32, 0), x[0]);
           });
     }
     add("fma", dtype, 3, false,
