@@ -12,6 +12,10 @@ void expect_error(const std::string& body, const std::string& text, const Shape&
   EXPECT_NE(error.find(text), std::string::npos) << error;
 }
 
+TEST(PtxControl, AModuleSaysItsVersion) {
+  for (const char* text : {".target sm_90a", "nonsense", ""}) EXPECT_THROW(Module{text}, Error);
+}
+
 TEST(PtxControl, LoopsOfDifferentLengths) {
   // Each thread adds 1 + 2 + ... + t, then all meet again: the mask is that of the warp.
   const Words out = out_of(

@@ -18,7 +18,6 @@ ptx::TensorMap emulated(const TensorMap& map) {
 
 void Machine::emulate(const Work& work, const std::string& what) {
   Function& function = *work.function;
-  Module& module = *function.module;
   // Where the test has said what a kernel may touch, that and nothing else; otherwise any memory of
   // the device.
   const std::vector<Range> allowed = ranges(work, what);
@@ -51,9 +50,6 @@ void Machine::emulate(const Work& work, const std::string& what) {
     return entry->second;
   };
   try {
-    if (!module.code) module.code.emplace(module.text);
-    const ptx::Entry* entry = module.code->find(function.name);
-    if (entry == nullptr) throw ptx::Error("no entry " + function.name);
     ptx::Launch launch{.grid = work.grid,
                        .block = work.block,
                        .dynamic_shared_bytes = work.call.shared_bytes,
@@ -68,7 +64,7 @@ void Machine::emulate(const Work& work, const std::string& what) {
       all.shared_bytes = work.call.shared_bytes;
       launch.counts = &all.counts;
     }
-    ptx::run(*entry, launch, device);
+    ptx::run(*function.entry, launch, device);
   } catch (const std::exception& error) {
     violation(what + ": " + error.what());
   }

@@ -1,7 +1,6 @@
 // Modules, launches, graphs.
 #include <algorithm>
 #include <cstring>
-#include <regex>
 #include <set>
 
 #include "entries.h"
@@ -15,19 +14,6 @@ constexpr unsigned int most_blocks_yz = 65535;
 constexpr std::int64_t most_shared_bytes = 232448;
 
 Machine& machine() { return Machine::get(); }
-
-/// The parameters of a kernel, from the text between its parentheses.
-std::vector<Function::Parameter> parameters(const std::string& text) {
-  static const std::regex parameter(
-      R"(\.param\s+(?:\.align\s+(\d+)\s+)?\.[bsuf](8|16|32|64)\s+[\w$]+(?:\[(\d+)\])?)");
-  std::vector<Function::Parameter> found;
-  for (std::sregex_iterator i(text.begin(), text.end(), parameter), end; i != end; ++i) {
-    const std::size_t element = std::stoul((*i)[2]) / 8;
-    found.push_back({element * ((*i)[3].matched ? std::stoul((*i)[3]) : 1),
-                     (*i)[1].matched ? std::stoul((*i)[1]) : element});
-  }
-  return found;
-}
 
 struct Shape {
   unsigned int grid[3];
@@ -57,10 +43,8 @@ CUresult launch_of(CUfunction handle, const Shape& shape, void** values, Work& w
     return wrong("no such block");
   }
   if (shape.shared_bytes > function->shared_bytes) return wrong("more shared memory than it has");
-  const auto is_map = [](const Function::Parameter& one) {
-    return one.bytes == sizeof(CUtensorMap);
-  };
-  const std::vector<Function::Parameter>& given = function->parameters;
+  const auto is_map = [](const ptx::Parameter& one) { return one.bytes == sizeof(CUtensorMap); };
+  const std::vector<ptx::Parameter>& given = function->entry->parameters;
   const auto maps = std::find_if(given.begin(), given.end(), is_map);
   const auto arguments = static_cast<std::size_t>(maps - given.begin());
   if (!std::all_of(given.begin(), maps, [](const auto& one) { return one.bytes <= 8; }) ||
@@ -76,14 +60,13 @@ CUresult launch_of(CUfunction handle, const Shape& shape, void** values, Work& w
   work.call.shared_bytes = shape.shared_bytes;
   std::copy_n(shape.grid, 3, work.grid.begin());
   std::copy_n(shape.block, 3, work.block.begin());
+  work.parameters.resize(static_cast<std::size_t>(function->entry->parameter_bytes));
   for (std::size_t i = 0; i < given.size(); ++i) {
-    const std::size_t alignment = given[i].alignment;
-    const std::size_t at = (work.parameters.size() + alignment - 1) / alignment * alignment;
-    work.parameters.resize(at + given[i].bytes);
-    std::memcpy(work.parameters.data() + at, values[i], given[i].bytes);
+    const auto bytes = static_cast<std::size_t>(given[i].bytes);
+    std::memcpy(work.parameters.data() + given[i].offset, values[i], bytes);
     if (i < arguments) {
       std::uint64_t value = 0;
-      std::memcpy(&value, values[i], given[i].bytes);
+      std::memcpy(&value, values[i], bytes);
       work.call.arguments.push_back(value);
       continue;
     }
@@ -177,8 +160,10 @@ std::vector<Work> ordered(const Graph& graph) {
 
 CUresult ModuleLoadDataEx(CUmodule* module, const void* image, unsigned int count,
                           CUjit_option* options, void** values) {
-  const std::string text = static_cast<const char*>(image);
-  if (text.find(".version") == std::string::npos) {
+  auto made = std::make_unique<Module>();
+  try {
+    made->code.emplace(static_cast<const char*>(image));
+  } catch (const ptx::Error& error) {
     char* log = nullptr;
     std::size_t bytes = 0;
     for (unsigned int i = 0; i < count; ++i) {
@@ -187,17 +172,13 @@ CUresult ModuleLoadDataEx(CUmodule* module, const void* image, unsigned int coun
         bytes = reinterpret_cast<std::size_t>(values[i]);
       }
     }
-    if (log != nullptr) std::strncpy(log, "line 1; fatal: Missing .version directive", bytes);
+    if (log != nullptr) std::strncpy(log, error.what(), bytes);
     return CUDA_ERROR_INVALID_PTX;
   }
-  static const std::regex entry(R"(\.entry\s+([\w$]+)\s*\(([^)]*)\))");
-  auto made = std::make_unique<Module>();
-  made->text = text;
-  for (std::sregex_iterator i(text.begin(), text.end(), entry), end; i != end; ++i) {
+  for (const ptx::Entry& entry : made->code->entries()) {
     auto function = std::make_unique<Function>();
-    function->name = (*i)[1];
-    function->module = made.get();
-    function->parameters = parameters((*i)[2]);
+    function->name = entry.name;
+    function->entry = &entry;
     const auto kernel = machine().kernels.find(function->name);
     if (kernel != machine().kernels.end()) function->kernel = &kernel->second;
     made->functions[function->name] = std::move(function);

@@ -81,24 +81,15 @@ struct Kernel {
   std::function<void(const Call&)> function;  ///< none: what the PTX says
 };
 
-struct Module;
-
 struct Function {
-  struct Parameter {
-    std::size_t bytes = 0;
-    std::size_t alignment = 1;
-  };
-
   std::string name;
-  Module* module = nullptr;
-  std::vector<Parameter> parameters;
+  const ptx::Entry* entry = nullptr;
   const Kernel* kernel = nullptr;  ///< of a test; none: what it accesses is not known
   std::int64_t shared_bytes = std::int64_t{48} << 10;
 };
 
 struct Module {
-  std::string text;
-  std::optional<ptx::Module> code;  ///< when it is first needed
+  std::optional<ptx::Module> code;
   std::map<std::string, std::unique_ptr<Function>> functions;
 };
 

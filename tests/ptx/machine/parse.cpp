@@ -381,6 +381,10 @@ Operand Parser::operand(int depth) {
 }
 
 Module::Module(const std::string& text) {
+  // In ptxas' words.
+  if (text.find(".version") == std::string::npos) {
+    throw Error("line 1; fatal: Missing .version directive");
+  }
   Parser parser(text);
   parser.module();
   entries_ = std::move(parser.entries());
