@@ -161,7 +161,8 @@ class Compiler {
                                        .strict = options_.strict,
                                        .tf32 = options_.tf32,
                                        .tensor_copies = options_.tensor_copies,
-                                       .library_transform = options_.library_transform};
+                                       .library_transform = options_.library_transform,
+                                       .tno_by_products = options_.tno_by_products};
     parallel(fused_.groups.size(), options_.threads, [&](std::size_t i) {
       scheduled_[i] = device_ ? schedule_device(fused_.groups[i], device_options)
                               : schedule_host(fused_.groups[i], target_, options_.strict);

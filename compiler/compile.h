@@ -41,6 +41,10 @@ struct CompileOptions {
   std::string gpu = {};
   /// GPU: which Fourier transforms its library computes; null: none. Any thread may call it.
   std::function<bool(const ir::Node& node)> library_transform = {};
+  /// GPU: whether products on matrix units compute a Toeplitz operator, or its gradients, in place
+  /// of transforms; asked of those that they may compute. Null: by what is counted. Any thread may
+  /// call it.
+  std::function<bool(const ir::Node& node)> tno_by_products = {};
   bool keep_assembly = false;
   bool keep_kernels = false;  ///< Compilation::loop_kernels
   bool generate_code = true;  ///< false: the plan's objects stay empty

@@ -11,10 +11,10 @@
 #include "dump_files.h"
 #include "kernel_cache.h"
 #include "load_hook.h"
+#include "measured_choice.h"
 #include "roof.h"
 #include "runtime/executable.h"
 #include "trace.h"
-#include "transform_choice.h"
 
 namespace weft {
 
@@ -168,15 +168,17 @@ Executable Program::compile(const CompileOptions& options) const {
   const std::shared_ptr<detail::KernelCache> cache =
       options.cache ? detail::kernel_cache() : nullptr;
   compiler_settings.cache = cache.get();
-  std::optional<detail::TransformChoice> choice;
-  if (!device.gpu.empty() && options.transforms == CompileOptions::Transforms::library) {
-    compiler_settings.library_transform = [](const ir::Node&) { return true; };
-  } else if (!device.gpu.empty() && options.transforms == CompileOptions::Transforms::measured) {
-    choice.emplace(device, cache);
-    compiler_settings.library_transform = [&choice](const ir::Node& node) {
-      return choice->prefers_library(node);
-    };
+  using Transforms = CompileOptions::Transforms;
+  if (options.transforms != Transforms::measured) {
+    const bool by_library = options.transforms == Transforms::library;
+    compiler_settings.library_transform = [by_library](const ir::Node&) { return by_library; };
   }
+  using Toeplitz = CompileOptions::Toeplitz;
+  if (options.toeplitz != Toeplitz::measured) {
+    const bool by_products = options.toeplitz == Toeplitz::products;
+    compiler_settings.tno_by_products = [by_products](const ir::Node&) { return by_products; };
+  }
+  detail::MeasuredChoice::answer(compiler_settings, device, cache);
   impl->compilation = compiler::compile(impl_->graph, compiler_settings);
   if (files != nullptr) files->compilation(impl->compilation);
   if (hook) hook(impl->compilation);

@@ -41,6 +41,9 @@ void print_text(const runtime::cuda::DeviceList& gpus) {
                        : "takes no further process",
         gpus.driver);
   }
+  if (const std::string absent = runtime::cuda::fourier_library_absent(); !absent.empty()) {
+    std::cout << fmt::format("Fourier transforms by weft alone: {}\n", absent);
+  }
 }
 
 /// null where there is no text.
@@ -68,6 +71,9 @@ void print_json(const runtime::cuda::DeviceList& gpus) {
     row["free_bytes"] =
         gpu.free_bytes ? nlohmann::ordered_json(*gpu.free_bytes) : nlohmann::ordered_json();
     cuda["devices"].push_back(row);
+  }
+  if (!gpus.devices.empty()) {
+    cuda["fourier_library_absent"] = text_or_null(runtime::cuda::fourier_library_absent());
   }
   std::cout << out.dump(2) << '\n';
 }

@@ -283,16 +283,29 @@ class TnoDevice {
   FourierSweeps coefficients_;  ///< of t
 };
 
+bool computes_x(const Node& node) { return !node.is("tno_gradient_t"); }
+bool computes_t(const Node& node) { return node.is("tno_gradient_t") || node.is("tno_gradients"); }
+
+/// Both parts of a node with two go the same way.
+bool goes_by_products(const Node& node, const DeviceOptions& options) {
+  const bool of_x = computes_x(node);
+  const bool of_t = computes_t(node);
+  if ((of_x && !tno_may_be_direct(node, options)) ||
+      (of_t && !tno_gradient_t_may_be_direct(node, options))) {
+    return false;
+  }
+  if (options.tno_by_products) return options.tno_by_products(node);
+  return (!of_x || tno_is_direct(node, options)) &&
+         (!of_t || tno_gradient_t_is_direct(node, options));
+}
+
 }  // namespace
 
 void schedule_tno_device(GroupEmitter& emitter, const DeviceOptions& options) {
   const Node& node = *emitter.group().anchor;
-  const bool of_x = !node.is("tno_gradient_t");
-  const bool of_t = node.is("tno_gradient_t") || node.is("tno_gradients");
-  if ((!of_x || tno_is_direct(node, options)) &&
-      (!of_t || tno_gradient_t_is_direct(node, options))) {
-    if (of_x) emit_tno_direct(emitter, options);
-    if (of_t) emit_tno_direct_gradient(emitter, options);
+  if (goes_by_products(node, options)) {
+    if (computes_x(node)) emit_tno_direct(emitter, options);
+    if (computes_t(node)) emit_tno_direct_gradient(emitter, options);
     return;
   }
   TnoDevice kernel(emitter, options);

@@ -345,19 +345,21 @@ class DirectTno {
 
 }  // namespace
 
-bool tno_is_direct(const Node& node, const DeviceOptions& options) {
+bool tno_may_be_direct(const Node& node, const DeviceOptions& options) {
   if (node.is("tno_gradient_t")) return false;
   const DType type = node.operand_type(0).dtype;
-  const TnoExtents e(node);
   constexpr std::int64_t least_shared = 99 * 1024;
   constexpr std::int64_t fewest_channels = 8;
-  if ((type != DType::f16 && type != DType::bf16) || e.d < fewest_channels ||
-      options.shared_bytes() < least_shared) {
-    return false;
-  }
-  if (options.tno_by_products) return options.tno_by_products(node);
+  return (type == DType::f16 || type == DType::bf16) && TnoExtents(node).d >= fewest_channels &&
+         options.shared_bytes() >= least_shared;
+}
+
+bool tno_is_direct(const Node& node, const DeviceOptions& options) {
+  if (!tno_may_be_direct(node, options)) return false;
+  const TnoExtents e(node);
+  const auto bytes = static_cast<std::int64_t>(size_of(node.operand_type(0).dtype));
   return tno_cycles(e, tno_tiling(e, options.processors, true), options.processors) <
-         tno_transform_cycles(e, static_cast<std::int64_t>(size_of(type)), options.processors);
+         tno_transform_cycles(e, bytes, options.processors);
 }
 
 void emit_tno_direct(GroupEmitter& emitter, const DeviceOptions& options) {

@@ -511,14 +511,17 @@ class DirectTnoGradient {
 
 }  // namespace
 
-bool tno_gradient_t_is_direct(const Node& node, const DeviceOptions& options) {
+bool tno_gradient_t_may_be_direct(const Node& node, const DeviceOptions& options) {
   if (!node.is("tno_gradient_t") && !node.is("tno_gradients")) return false;
   const DType type = node.operand_type(0).dtype;
-  if (type != DType::f16 && type != DType::bf16) return false;
+  return (type == DType::f16 || type == DType::bf16) &&
+         Layout(TnoExtents(node), options.shared_bytes()).fits();
+}
+
+bool tno_gradient_t_is_direct(const Node& node, const DeviceOptions& options) {
+  if (!tno_gradient_t_may_be_direct(node, options)) return false;
   const TnoExtents e(node);
   const Layout layout(e, options.shared_bytes());
-  if (!layout.fits()) return false;
-  if (options.tno_by_products) return options.tno_by_products(node);
   return layout.cycles(e) <= Layout::cycles_of_transforms(e, node.is("tno_gradients"));
 }
 

@@ -271,6 +271,14 @@ struct CompileOptions {
     library
   };
   Transforms transforms = Transforms::measured;
+  /// On a GPU: whether Toeplitz operators of f16 and bf16, and their gradients, are products on
+  /// matrix units, where these take them, or transforms.
+  enum class Toeplitz : std::uint8_t {
+    measured,  ///< what is faster there, measured once for each shape
+    products,
+    transforms
+  };
+  Toeplitz toeplitz = Toeplitz::measured;
   bool keep_assembly = false;  ///< for dump("assembly")
   bool cache = true;           ///< keep machine code, and use what was kept, unless WEFT_CACHE=off
   int threads = 0;             ///< for running; 0: WEFT_THREADS, or as many as cores

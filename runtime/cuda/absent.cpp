@@ -13,6 +13,8 @@ DeviceList find_devices() {
   return list;
 }
 
+std::string fourier_library_absent() { return "cuFFT: weft was built without CUDA's headers"; }
+
 std::unique_ptr<Runner> make_runner(const plan::Plan& plan, const PlanInfo&, const RunOptions&) {
   throw Error(fmt::format("plan \"{}\" is for {}: weft was built without CUDA's headers", plan.name,
                           plan.target));

@@ -29,4 +29,7 @@ struct DeviceList {
 /// no driver, one that is too old, no device.
 DeviceList find_devices();
 
+/// Why cuFFT, which computes some Fourier transforms on a GPU, cannot be loaded; "" where it can.
+std::string fourier_library_absent();
+
 }  // namespace weft::runtime::cuda

@@ -102,6 +102,15 @@ const FourierLibrary& fourier_library() {
   return *loaded;
 }
 
+std::string fourier_library_absent() {
+  try {
+    fourier_library();
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 FourierPlan::FourierPlan(const Device& device, const plan::Transform& transform)
     : device_(device), library_(fourier_library()), transform_(transform) {
   const Device::Scope scope(device_);

@@ -11,6 +11,10 @@ if [ -n "${2:-}" ]; then  # the tests' stand-in for a driver
   expect 0 "^cuda 0: Stand-in, compute capability 9.0, 132 multiprocessors, 80.0 GiB \(80.0 GiB free\)" \
     "$weft" devices
   expect 0 '"compute_capability": "9.0"' "$weft" devices --format json
+  expect 0 "^Fourier transforms by weft alone: cuFFT: .*none/libcufft.so" \
+    env WEFT_CUFFT="$work/none/libcufft.so" "$weft" devices
+  expect 0 '"fourier_library_absent": "cuFFT: ' \
+    env WEFT_CUFFT="$work/none/libcufft.so" "$weft" devices --format json
 fi
 expect 2 "format" "$weft" devices --format yaml
 finish

@@ -151,6 +151,34 @@ void report_case(const Case& shown, Executable& executable, const std::vector<Wo
 constexpr std::int64_t heads = 8;  ///< of the attention beside it
 constexpr std::int64_t head_width = 64;
 
+/// Both ways to compute 16-bit operators, of which the case before has the one that was measured to
+/// be faster.
+void measure_ways(std::int64_t n, std::int64_t d, DType dtype, bool gradients,
+                  const std::string& name, const Tensors& tensors, const Settings& settings,
+                  const Report& report) {
+  using Toeplitz = CompileOptions::Toeplitz;
+  std::vector<Work> works;
+  // Their states are theirs: neither finds what the other has left in a cache.
+  std::array<State, 2> states;
+  std::vector<Executable> executables;
+  for (const Toeplitz way : {Toeplitz::products, Toeplitz::transforms}) {
+    CompileOptions options = compile_options(settings);
+    options.toeplitz = way;
+    State& state = states[executables.size()];
+    const auto make = gradients ? backward_program : forward_program;
+    executables.push_back(make(state, n, d, options, dtype));
+    fill(state, tensors);
+  }
+  for (Executable& executable : executables) {
+    works.push_back(timed([&](std::int64_t count) { executable.run(0, count); }));
+  }
+  const Comparison comparison =
+      compare(works, settings.seconds / (11.0 * static_cast<double>(works.size())));
+  report({"tno", name, fmt::format("{}, by products", gradients ? "forward+backward" : "forward"),
+          1e3 * comparison.timings[0].median, "ms",
+          PeerValue{"by transforms", 1e3 * comparison.timings[1].median}, comparison.ratio(1)});
+}
+
 /// A GPU beside PyTorch there; results are checked against the host's where those take a moment.
 void measure_gpu(std::int64_t n, std::int64_t d, DType dtype, const std::string& name,
                  const Settings& settings, OperationsPeer& peer, const Report& report) {
@@ -199,6 +227,9 @@ void measure_gpu(std::int64_t n, std::int64_t d, DType dtype, const std::string&
       names.push_back(peer.name() + (better->at("transposed") ? " (transposed)" : " (strided)"));
     }
     report_case({name, metric}, executable, peers, names, settings, report);
+    if (dtype != DType::f32) {
+      measure_ways(n, d, dtype, gradients, name, tensors, settings, report);
+    }
     // What else mixes positions: attention on tensors of this size.
     if (dtype == DType::f32 || d != heads * head_width) continue;
     const std::optional<Work> attention = peer.work({{"kind", "attention"},

@@ -37,6 +37,16 @@ void run_threads(const plan::Plan& compiled, const Interface& interface, const I
 
 }  // namespace
 
+std::string Mode::text() const {
+  std::string text = fuse ? "fused" : "every op alone";
+  if (library_transforms) text += ", transforms by the library";
+  if (tno_by_products) {
+    text += *tno_by_products ? ", Toeplitz operators by products"
+                             : ", Toeplitz operators by transforms";
+  }
+  return text;
+}
+
 Comparison differences(const ir::Graph& graph, const Interface& interface, const Inputs& inputs,
                        const std::vector<Bounded>& expected, const Mode& mode) {
   Comparison comparison;
@@ -46,6 +56,12 @@ Comparison differences(const ir::Graph& graph, const Interface& interface, const
     options.threads = 1;
     options.gpu = mode.gpu;
     options.cache = mode.cache;
+    if (mode.library_transforms) {
+      options.library_transform = [](const ir::Node&) { return true; };
+    }
+    if (mode.tno_by_products) {
+      options.tno_by_products = [&mode](const ir::Node&) { return *mode.tno_by_products; };
+    }
     const detail::LoadHook& hook = detail::load_hook();
     options.keep_kernels = hook != nullptr;
     const compiler::Compilation compilation = compiler::compile(graph, options);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,9 +18,14 @@ struct Mode {
   std::vector<int> threads = {1};  ///< of the executor; all must give the same bits
   std::string gpu = {};            ///< "sm_90a": on a GPU of this kind; "": on this machine
   int device = 0;                  ///< the GPU's number
+  // On a GPU:
+  bool library_transforms = false;  ///< Fourier transforms by its library
+  /// Toeplitz operators that may be products on matrix units; nothing: where that is counted to be
+  /// faster.
+  std::optional<bool> tno_by_products = std::nullopt;
   compiler::ObjectCache* cache = nullptr;
 
-  std::string text() const { return fuse ? "fused" : "every op alone"; }
+  std::string text() const;
 };
 
 /// Compiles and runs the graph, and compares with what the reference evaluation expects. Says what

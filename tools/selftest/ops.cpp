@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "compiler/ir/graph.h"
+#include "runtime/cuda/devices.h"
 #include "tools/check/bounds.h"
 #include "tools/check/differences.h"
 #include "tools/check/op_uses.h"
@@ -14,9 +15,24 @@ namespace {
 
 constexpr std::int64_t gibibytes = 4;  ///< that a graph's values may take
 
-std::vector<check::Mode> modes(const Target& target) {
+bool has(const ir::Graph& graph, ir::Pattern pattern) {
+  bool found = false;
+  ir::walk(graph.body(), [&](const ir::Node& node) { found |= node.op->pattern == pattern; });
+  return found;
+}
+
+/// All ways in which the device may run it.
+std::vector<check::Mode> modes(const ir::Graph& graph, const Target& target) {
   std::vector<check::Mode> all(2);
   all[1].fuse = false;
+  if (!target.gpu.empty() && has(graph, ir::Pattern::tno)) {
+    all[0].tno_by_products = true;
+    all.emplace_back().tno_by_products = false;
+  }
+  if (!target.gpu.empty() && has(graph, ir::Pattern::fft) &&
+      runtime::cuda::fourier_library_absent().empty()) {
+    all.emplace_back().library_transforms = true;
+  }
   for (check::Mode& mode : all) {
     mode.gpu = target.gpu;
     mode.device = target.index;
@@ -29,7 +45,7 @@ std::vector<std::string> differences(const ir::Graph& graph, const check::Inputs
   const check::Interface interface = check::read_interface(graph, gibibytes);
   const std::vector<check::Bounded> expected = check::bound(graph, interface, inputs);
   std::vector<std::string> lines;
-  for (const check::Mode& mode : modes(target)) {
+  for (const check::Mode& mode : modes(graph, target)) {
     check::Comparison found = check::differences(graph, interface, inputs, expected, mode);
     for (std::string& line : found.mismatches) lines.push_back(std::move(line));
   }
