@@ -17,6 +17,7 @@
 #include "compiler/ir/text.h"
 #include "compiler/loop/accesses.h"
 #include "compiler/passes/autocast.h"
+#include "compiler/passes/batch.h"
 #include "compiler/passes/cse.h"
 #include "compiler/passes/dead_code.h"
 #include "compiler/passes/decompose.h"
@@ -207,11 +208,18 @@ class Compiler {
     }
     std::vector<GeneratedCode> code(distinct.size());
     std::vector<std::int64_t> shared_bytes(distinct.size());
-    CodegenOptions options;
-    options.assembly = options_.keep_assembly;
+    std::vector<std::int64_t> batches(distinct.size(), 1);
+    if (device_) {
+      std::vector<const loop::Kernel*> kernels;
+      for (const Distinct& one : distinct) kernels.push_back(one.kernel);
+      batches = batches_of(out_.plan, object, kernels);
+    }
     parallel(distinct.size(), options_.threads, [&](std::size_t i) {
       Distinct& one = distinct[i];
       if (!options_.generate_code) return;
+      CodegenOptions options;
+      options.assembly = options_.keep_assembly;
+      options.batch = batches[i];
       if (device_) {
         GeneratedDeviceCode generated = generate_device_cached(
             *one.kernel, one.canonical, one.symbol, *device_, options, options_.cache, one.cached);
@@ -253,6 +261,7 @@ class Compiler {
       for (const loop::TensorView& view : scheduled_[i].kernel->tensor_maps) {
         kernel.tensor_maps.push_back(loop::tensor_map(view));
       }
+      kernel.batch = batches[object[i]];
       kernel.scratch_bytes = code[object[i]].scratch_bytes;
       kernel.bytes_read = r.bytes_read;
       kernel.bytes_written = r.bytes_written;

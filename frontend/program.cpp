@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <map>
 #include <optional>
 
 #include "compiler/compile.h"
@@ -64,21 +65,50 @@ detail::Device find_device(const std::string& program, const std::string& device
   }
 }
 
-/// Launches of one iteration of the top-level loop, or of the whole plan where it has not one.
-std::int64_t launches(const std::vector<plan::Step>& steps) {
-  std::int64_t count = 0;
-  for (const plan::Step& step : steps) {
-    if (step.kind == plan::StepKind::launch || step.kind == plan::StepKind::together) ++count;
-    if (step.kind == plan::StepKind::loop) count += step.count * launches(step.body);
+std::int64_t launches(const plan::Plan& plan, const std::vector<plan::Step>& steps);
+
+/// A GPU has a launch for each phase; of a `together` step one for as many executions of a kernel
+/// as its batch allows.
+std::int64_t launches(const plan::Plan& plan, const plan::Step& step) {
+  const bool device = plan.target.starts_with("nvptx64/");
+  const auto of_kernel = [&](std::uint32_t kernel) {
+    return device ? std::ssize(plan.kernels[kernel].phases) : 1;
+  };
+  switch (step.kind) {
+    case plan::StepKind::launch:
+      return of_kernel(step.index);
+    case plan::StepKind::loop:
+      return step.count * launches(plan, step.body);
+    case plan::StepKind::together: {
+      if (!device) return 1;
+      std::int64_t count = 0;
+      std::map<std::uint32_t, std::int64_t> executions;
+      for (const plan::Step& launch : step.body) {
+        const plan::Kernel& kernel = plan.kernels[launch.index];
+        if (executions[kernel.object]++ % kernel.batch == 0) count += of_kernel(launch.index);
+      }
+      return count;
+    }
+    case plan::StepKind::copy:
+    case plan::StepKind::feed:
+    case plan::StepKind::receive:
+      break;
   }
+  return 0;
+}
+
+std::int64_t launches(const plan::Plan& plan, const std::vector<plan::Step>& steps) {
+  std::int64_t count = 0;
+  for (const plan::Step& step : steps) count += launches(plan, step);
   return count;
 }
 
+/// Of one iteration of the top-level loop, or of the whole plan where it has not one.
 std::int64_t launches_of_step(const plan::Plan& plan) {
   const auto is_loop = [](const plan::Step& step) { return step.kind == plan::StepKind::loop; };
   const auto loops = std::count_if(plan.steps.begin(), plan.steps.end(), is_loop);
-  if (loops != 1) return launches(plan.steps);
-  return launches(std::find_if(plan.steps.begin(), plan.steps.end(), is_loop)->body);
+  if (loops != 1) return launches(plan, plan.steps);
+  return launches(plan, std::find_if(plan.steps.begin(), plan.steps.end(), is_loop)->body);
 }
 
 runtime::ReceiveFunction receive_function(ReceiveCallback callback) {

@@ -48,6 +48,11 @@ struct Kernel {
   std::uint32_t object = 0;
   std::vector<Phase> phases;
   std::vector<TensorMap> tensor_maps = {};  ///< on a GPU: parameters of all of its functions
+  /// On a GPU: executions that one launch may be of, side by side; kernels of one object have the
+  /// same. Where there may be several, the functions' parameter is one table, by value, of as many
+  /// executions' arguments one after the other (zeros where there are fewer), and block b is block
+  /// b % grid of execution b / grid.
+  std::int64_t batch = 1;
   std::int64_t scratch_bytes = 0;
   // For dumps and profiles: an execution moves and computes this much.
   std::int64_t bytes_read = 0;
@@ -90,7 +95,7 @@ struct Step {
                                        ///< receive: sources; loop: {index buffer, i64 scalar}
   std::int64_t count = 0;              ///< loop
   std::vector<Step> body;              ///< loop; together: launches that do not depend on each
-                                       ///< other, run as one
+                                       ///< other, run as one (on a GPU: one for each object)
 };
 
 struct Plan {

@@ -73,6 +73,29 @@ class Checker {
         }
       }
       check_tensor_maps(kernel);
+      check_batch(kernel);
+    }
+  }
+
+  void check_batch(const plan::Kernel& kernel) const {
+    if (kernel.batch == 1) return;
+    if (kernel.batch < 1) fail("kernel {}: {} executions a launch", kernel.name, kernel.batch);
+    const bool transforms =
+        std::any_of(kernel.phases.begin(), kernel.phases.end(),
+                    [](const plan::Phase& phase) { return phase.transform.has_value(); });
+    if (!plan_.target.starts_with("nvptx64/") || !kernel.tensor_maps.empty() || transforms) {
+      fail("kernel {}: {} executions a launch, {}", kernel.name, kernel.batch,
+           transforms                    ? "and a transform by a library"
+           : !kernel.tensor_maps.empty() ? "and tensor maps"
+                                         : "in a plan for \"" + plan_.target + "\"");
+    }
+    const auto other =
+        std::find_if(plan_.kernels.begin(), plan_.kernels.end(), [&](const plan::Kernel& one) {
+          return one.object == kernel.object && one.batch != kernel.batch;
+        });
+    if (other != plan_.kernels.end()) {
+      fail("kernels {} and {} are of one object and have {} and {} executions a launch",
+           kernel.name, other->name, kernel.batch, other->batch);
     }
   }
 

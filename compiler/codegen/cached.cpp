@@ -119,8 +119,8 @@ GeneratedDeviceCode generate_device_cached(const loop::Kernel& kernel, const std
   cached = false;
   if (cache == nullptr) return generate_device(kernel, symbol, target, options);
   const std::string conditions =
-      fmt::format("generator {}\ntarget {}\nkeeps{} code\nsymbol {}\n", codegen_version(),
-                  target.name(), options.llvm_ir ? " ir" : "", symbol);
+      fmt::format("generator {}\ntarget {}\nbatch {}\nkeeps{} code\nsymbol {}\n", codegen_version(),
+                  target.name(), options.batch, options.llvm_ir ? " ir" : "", symbol);
   if (const std::optional<std::string> found = cache->find(canonical, conditions)) {
     Stored stored;
     if (from_text(*found, stored) && is_ptx(stored.code, kernel, symbol)) {

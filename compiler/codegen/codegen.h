@@ -12,8 +12,9 @@
 namespace weft::compiler {
 
 struct CodegenOptions {
-  bool assembly = false;  ///< also keep assembly text (WEFT_DUMP)
-  bool llvm_ir = false;   ///< also keep LLVM IR after optimisation
+  bool assembly = false;   ///< also keep assembly text (WEFT_DUMP)
+  bool llvm_ir = false;    ///< also keep LLVM IR after optimisation
+  std::int64_t batch = 1;  ///< of a GPU: plan::Kernel::batch
 };
 
 struct GeneratedCode {
@@ -57,8 +58,9 @@ std::string device_phase_symbol(const std::string& symbol, std::size_t phase);
 
 /// Generates PTX with an entry for each phase, named device_phase_symbol(), whose parameters are
 /// the arguments' addresses in global memory, then the kernel's tensor maps, 128 bytes each by
-/// value; blocks and threads have one dimension. Throws Error with LLVM's message and the kernel's
-/// name, and where an operation has no code for a GPU.
+/// value, or (CodegenOptions::batch) a table of several executions' arguments; blocks and threads
+/// have one dimension. Throws Error with LLVM's message and the kernel's name, and where an
+/// operation has no code for a GPU.
 GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::string& symbol,
                                     const DeviceTarget& target, const CodegenOptions& options = {});
 

@@ -15,11 +15,13 @@ using llvm::Value;
 using loop::Scalar;
 using loop::Statement;
 
-llvm::Function* Emitter::device_phase(const loop::Phase& phase, const std::string& name) {
+llvm::Function* Emitter::device_phase(const loop::Phase& phase, const std::string& name,
+                                      std::int64_t batch) {
   llvm::Type* pointer = builder_.getPtrTy(global_memory);
   std::vector<llvm::Type*> parameters(kernel_.arguments.size(), pointer);
   // Tensor maps are parameters of their own, by value.
   parameters.insert(parameters.end(), kernel_.tensor_maps.size(), builder_.getPtrTy());
+  if (batch > 1) parameters.assign(1, builder_.getPtrTy());
   auto* type = llvm::FunctionType::get(builder_.getVoidTy(), parameters, false);
   function_ = llvm::Function::Create(type, llvm::Function::ExternalLinkage, name, module_);
   function_->setCallingConv(llvm::CallingConv::PTX_Kernel);
@@ -30,33 +32,57 @@ llvm::Function* Emitter::device_phase(const loop::Phase& phase, const std::strin
   function_->addFnAttr("denormal-fp-math-f32", "preserve-sign,preserve-sign");
   function_->addFnAttr("no-trapping-math", "true");
   begin_function();
-  for (const loop::Buffer* buffer : kernel_.arguments) {
-    llvm::Argument* argument = function_->getArg(static_cast<unsigned>(buffer->index));
-    argument->setName(buffer->name);
-    bases_[buffer] = argument;
+  const auto by_value = [&](unsigned number, llvm::Type* held, std::uint64_t alignment) {
+    llvm::AttrBuilder attributes(module_.getContext());
+    attributes.addByValAttr(held);
+    attributes.addAlignmentAttr(llvm::Align(alignment));
+    function_->getArg(number)->addAttrs(attributes);
+  };
+  Value* block_number =
+      builder_.CreateIntrinsic(llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_x, {}, {});
+  if (batch > 1) {
+    const std::size_t arguments = kernel_.arguments.size();
+    auto* table =
+        llvm::ArrayType::get(builder_.getInt64Ty(), arguments * static_cast<std::uint64_t>(batch));
+    by_value(0, table, alignof(std::uint64_t));
+    Value* grid = builder_.getInt32(static_cast<std::uint32_t>(phase.grid));
+    Value* execution = builder_.CreateUDiv(block_number, grid);
+    block_number = builder_.CreateURem(block_number, grid);
+    Value* first = builder_.CreateZExt(
+        builder_.CreateMul(execution, builder_.getInt32(static_cast<std::uint32_t>(arguments))),
+        builder_.getInt64Ty());
+    for (const loop::Buffer* buffer : kernel_.arguments) {
+      Value* at = builder_.CreateAdd(first, builder_.getInt64(buffer->index));
+      Value* slot = builder_.CreateInBoundsGEP(builder_.getInt64Ty(), function_->getArg(0), {at});
+      bases_[buffer] = builder_.CreateLoad(pointer, slot, buffer->name);
+    }
+  } else {
+    for (const loop::Buffer* buffer : kernel_.arguments) {
+      llvm::Argument* argument = function_->getArg(static_cast<unsigned>(buffer->index));
+      argument->setName(buffer->name);
+      bases_[buffer] = argument;
+    }
   }
   for (const loop::Buffer& buffer : kernel_.buffers) {
     if (buffer.space != loop::Space::tensor_map) continue;
     constexpr std::uint64_t bytes = 128, alignment = 64;
-    llvm::Argument* argument = function_->getArg(static_cast<unsigned>(kernel_.arguments.size()) +
-                                                 static_cast<unsigned>(buffer.index));
+    const unsigned number =
+        static_cast<unsigned>(kernel_.arguments.size()) + static_cast<unsigned>(buffer.index);
+    by_value(number, llvm::ArrayType::get(builder_.getInt8Ty(), bytes), alignment);
+    llvm::Argument* argument = function_->getArg(number);
     argument->setName(buffer.name);
-    llvm::AttrBuilder attributes(module_.getContext());
-    attributes.addByValAttr(llvm::ArrayType::get(builder_.getInt8Ty(), bytes));
-    attributes.addAlignmentAttr(llvm::Align(alignment));
-    argument->addAttrs(attributes);
     bases_[&buffer] = argument;
   }
   std::vector<const loop::Accumulator*> inside;
   prepare(phase.body, nullptr, inside);
   {
     const Nest nest(*this);
-    const auto special = [&](llvm::Intrinsic::ID id) {
-      Value* narrow = builder_.CreateIntrinsic(id, {}, {});
+    const auto wide = [&](Value* narrow) {
       return uniform(builder_.CreateSExt(narrow, builder_.getInt64Ty()));
     };
-    bind(phase.block, special(llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_x));
-    bind(phase.thread, special(llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x));
+    bind(phase.block, wide(block_number));
+    bind(phase.thread,
+         wide(builder_.CreateIntrinsic(llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x, {}, {})));
     block(phase.body);
   }
   builder_.CreateRetVoid();

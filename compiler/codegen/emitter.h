@@ -66,7 +66,8 @@ class Emitter {
   Emitter(const loop::Kernel& kernel, const HostTarget& target, const Storage& storage,
           llvm::Module& module, const ArithmeticFeatures& features);
   /// A kernel of NVPTX that runs one thread of one block; its parameters are the arguments.
-  llvm::Function* device_phase(const loop::Phase& phase, const std::string& name);
+  llvm::Function* device_phase(const loop::Phase& phase, const std::string& name,
+                               std::int64_t batch);
 
  private:
   struct Entry {

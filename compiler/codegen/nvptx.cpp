@@ -162,7 +162,7 @@ void annotate(llvm::Module& module, llvm::Function* function, const loop::Phase&
   add("reqntidz", 1);
   // How many registers threads start with must be known: as many as there are for a block.
   if (moves_registers(phase.body)) add("minctasm", 1);
-  // Tensor maps are read where the launch has put them; counted from 1.
+  // Tensor maps and tables are read where the launch has put them; counted from 1.
   std::vector<llvm::Metadata*> maps;
   for (const llvm::Argument& argument : function->args()) {
     if (argument.hasByValAttr()) maps.push_back(integer(argument.getArgNo() + 1));
@@ -232,7 +232,8 @@ GeneratedDeviceCode generate_device(const loop::Kernel& kernel, const std::strin
     if (phase.threads < 1) {
       throw std::logic_error("kernel " + kernel.name + ": a phase of the host on a GPU");
     }
-    annotate(module, emitter.device_phase(phase, device_phase_symbol(symbol, i)), phase);
+    annotate(module, emitter.device_phase(phase, device_phase_symbol(symbol, i), options.batch),
+             phase);
   }
   verify_module(module, kernel.name);
   optimise(module, *machine);

@@ -299,8 +299,9 @@ struct Statistics {
   std::int64_t kernels = 0;
   std::int64_t distinct_kernels = 0;  ///< equal kernels share their code
   std::int64_t cached_kernels = 0;    ///< distinct ones whose code was in the cache
-  std::int64_t launches_per_step =
-      0;  ///< in one iteration of the top-level loop, inner loops unrolled
+  /// In one iteration of the top-level loop, inner loops unrolled; on a GPU, kernels that a graph
+  /// has for it.
+  std::int64_t launches_per_step = 0;
   std::int64_t arena_bytes = 0;
   std::int64_t live_bytes =
       0;  ///< largest sum of temporaries in use at one time: the arena's bound

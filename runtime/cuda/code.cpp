@@ -84,10 +84,16 @@ void check_device(const plan::Plan& plan, const Device& device) {
 void check_steps(const plan::Plan& plan, const std::vector<plan::Step>& steps) {
   for (const plan::Step& step : steps) {
     check_steps(plan, step.body);
-    if (step.kind == plan::StepKind::launch && step.buffers.size() > most_arguments) {
-      throw Error(fmt::format("plan \"{}\": {} has {} arguments; a GPU takes {}", plan.name,
-                              text_of(plan.kernels[step.index]), step.buffers.size(),
-                              most_arguments));
+    if (step.kind == plan::StepKind::launch) {
+      const plan::Kernel& kernel = plan.kernels[step.index];
+      const auto executions = static_cast<std::size_t>(kernel.batch);
+      if (step.buffers.size() > most_arguments / executions) {
+        throw Error(
+            fmt::format("plan \"{}\": {} has {} arguments{}; a GPU takes {}", plan.name,
+                        text_of(kernel), step.buffers.size(),
+                        executions == 1 ? "" : fmt::format(" of up to {} executions", executions),
+                        most_arguments));
+      }
     }
     if (step.kind == plan::StepKind::launch) {
       const std::size_t maps = plan.kernels[step.index].tensor_maps.size();
@@ -214,9 +220,11 @@ void PlanCode::load(const plan::Plan& plan, const plan::Kernel& kernel, const Mo
       continue;
     }
     if (phase.threads < 1) fail(phase, "is for the host");
-    if (phase.grid > std::numeric_limits<std::int32_t>::max()) {
-      fail(phase, fmt::format("{} blocks; a GPU takes {}", phase.grid,
-                              std::numeric_limits<std::int32_t>::max()));
+    if (phase.grid > std::numeric_limits<std::int32_t>::max() / kernel.batch) {
+      fail(phase, fmt::format(
+                      "{} blocks{}; a GPU takes {}", phase.grid,
+                      kernel.batch == 1 ? "" : fmt::format(" of up to {} executions", kernel.batch),
+                      std::numeric_limits<std::int32_t>::max()));
     }
     if (phase.shared_bytes < 0 || phase.shared_bytes > device_->most_shared_bytes()) {
       fail(phase, fmt::format("{} bytes of shared memory; {} has {} for a block",

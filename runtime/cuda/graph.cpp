@@ -13,6 +13,7 @@ constexpr std::size_t worth_joining = 4;
 
 /// The driver takes the address of each parameter, and reads through it during the call.
 std::vector<void*> parameters(const KernelLaunch& kernel) {
+  if (kernel.table) return {const_cast<std::uint64_t*>(kernel.arguments.data())};
   std::vector<void*> addresses;
   addresses.reserve(kernel.arguments.size() + kernel.tensor_maps.size());
   for (const std::uint64_t& argument : kernel.arguments) {

@@ -13,7 +13,7 @@
 namespace weft::runtime::cuda {
 
 /// A kernel with its arguments: device pointers, or a number where the kernel takes one; then its
-/// tensor maps.
+/// tensor maps. All arguments as one parameter where it has a `table`.
 struct KernelLaunch {
   const Function* function = nullptr;
   std::uint32_t grid = 1;
@@ -22,6 +22,7 @@ struct KernelLaunch {
   std::span<const std::uint64_t> arguments;
   std::span<const CUtensorMap> tensor_maps = {};
   std::span<const Touch> touches = {};  ///< all memory that it reads or writes; for graphs
+  bool table = false;
 };
 
 class FourierPlan;
@@ -59,6 +60,8 @@ class Work {
   virtual void transform(const TransformLaunch& transform) = 0;
   virtual void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) = 0;
 
+  /// Whether one launch may be of several executions; otherwise each is one of its own.
+  virtual bool takes_batches() const { return false; }
   /// Around the launches of a plan's kernel, by its number.
   virtual void begin_kernel(std::uint32_t) {}
   virtual void end_kernel() {}
@@ -72,6 +75,7 @@ class GraphBuilder : public Work {
   void kernel(const KernelLaunch& kernel) override;
   void transform(const TransformLaunch& transform) override;
   void copy(CUdeviceptr from, CUdeviceptr to, std::int64_t bytes) override;
+  bool takes_batches() const override { return true; }
 
   std::int64_t nodes() const { return static_cast<std::int64_t>(nodes_.size()); }
   /// Instantiates; uploads through `stream`, so that the first launch does not wait for it.

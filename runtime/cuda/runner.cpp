@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdlib>
 #include <deque>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -181,7 +182,11 @@ class CudaRunner : public Runner {
   void add_steps(Work& work, const Segment& segment, const Variant& variant);
   void add_iteration(Work& work, const Segment& segment, const Variant& variant);
   void add_step(Work& work, const plan::Step& step);
-  void add_kernel(Work& work, const plan::Step& step);
+  /// Launches that do not depend on each other: as few as the kernels' batches allow.
+  void add_together(Work& work, const plan::Step& step);
+  /// One launch of each phase, of the executions that the launch steps are: of one object, not
+  /// more than its batch.
+  void add_kernel(Work& work, std::span<const plan::Step* const> executions);
   /// The memory that a launch's phase uses.
   std::vector<Touch> touches(const plan::Step& step, const plan::Phase& phase) const;
   void set_index(Work& work, CUdeviceptr index, std::int64_t value);
@@ -413,10 +418,9 @@ void CudaRunner::add_iteration(Work& work, const Segment& segment, const Variant
 void CudaRunner::add_step(Work& work, const plan::Step& step) {
   switch (step.kind) {
     case plan::StepKind::launch:
-      return add_kernel(work, step);
+      return add_kernel(work, std::array{&step});
     case plan::StepKind::together:
-      for (const plan::Step& part : step.body) add_kernel(work, part);
-      return;
+      return add_together(work, step);
     case plan::StepKind::copy:
       return work.copy(memory_.addresses()[step.buffers[0]], memory_.addresses()[step.buffers[1]],
                        plan_.buffers[step.buffers[0]].type.bytes());
@@ -436,14 +440,35 @@ void CudaRunner::add_step(Work& work, const plan::Step& step) {
   }
 }
 
-void CudaRunner::add_kernel(Work& work, const plan::Step& step) {
-  std::vector<std::uint64_t> arguments;
-  for (const std::uint32_t buffer : step.buffers) {
-    arguments.push_back(memory_.addresses()[buffer]);
+void CudaRunner::add_together(Work& work, const plan::Step& step) {
+  std::map<std::uint32_t, std::vector<const plan::Step*>> by_object;
+  for (const plan::Step& part : step.body) {
+    const plan::Kernel& kernel = plan_.kernels[part.index];
+    std::vector<const plan::Step*>& gathered = by_object[kernel.object];
+    gathered.push_back(&part);
+    if (!work.takes_batches() || std::ssize(gathered) == kernel.batch) {
+      add_kernel(work, gathered);
+      gathered.clear();
+    }
   }
-  const std::span<const CUtensorMap> maps = tensor_maps_.of(step, arguments);
-  const std::vector<PlanCode::Phase>& phases = code_.phases(step.index);
-  work.begin_kernel(step.index);
+  for (const auto& entry : by_object) {
+    if (!entry.second.empty()) add_kernel(work, entry.second);
+  }
+}
+
+void CudaRunner::add_kernel(Work& work, std::span<const plan::Step* const> executions) {
+  const std::uint32_t number = executions.front()->index;
+  const plan::Kernel& kernel = plan_.kernels[number];
+  std::vector<std::uint64_t> arguments;
+  for (const plan::Step* step : executions) {
+    for (const std::uint32_t buffer : step->buffers) {
+      arguments.push_back(memory_.addresses()[buffer]);
+    }
+  }
+  arguments.resize(executions.front()->buffers.size() * static_cast<std::size_t>(kernel.batch));
+  const std::span<const CUtensorMap> maps = tensor_maps_.of(*executions.front(), arguments);
+  const std::vector<PlanCode::Phase>& phases = code_.phases(number);
+  work.begin_kernel(number);
   for (std::size_t i = 0; i < phases.size(); ++i) {
     const PlanCode::Phase& phase = phases[i];
     if (phase.fourier_plan != nullptr) {
@@ -462,9 +487,14 @@ void CudaRunner::add_kernel(Work& work, const plan::Step& step) {
       continue;
     }
     if (phase.grid == 0) continue;
-    const std::vector<Touch> touched = touches(step, plan_.kernels[step.index].phases[i]);
-    work.kernel(
-        {&phase.function, phase.grid, phase.threads, phase.shared_bytes, arguments, maps, touched});
+    std::vector<Touch> touched;
+    for (const plan::Step* step : executions) {
+      const std::vector<Touch> own = touches(*step, kernel.phases[i]);
+      touched.insert(touched.end(), own.begin(), own.end());
+    }
+    const auto blocks = static_cast<std::uint32_t>(phase.grid * executions.size());
+    work.kernel({&phase.function, blocks, phase.threads, phase.shared_bytes, arguments, maps,
+                 touched, kernel.batch > 1});
   }
   work.end_kernel();
 }

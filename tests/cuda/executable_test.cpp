@@ -343,6 +343,17 @@ TEST_F(CudaExecutable, KernelsThatTheDeviceDoesNotTake) {
             start + "2147483648 blocks; a GPU takes 2147483647");
   EXPECT_EQ(message([](plan::Plan& plan) { plan.steps[0].buffers.resize(513); }),
             "plan \"test\": kernel increment has 513 arguments; a GPU takes 512");
+  EXPECT_EQ(message([](plan::Plan& plan) {
+              plan.kernels[0].batch = 2;
+              plan.steps[0].buffers.resize(257);
+            }),
+            "plan \"test\": kernel increment has 257 arguments of up to 2 executions; a GPU takes "
+            "512");
+  EXPECT_EQ(message([](plan::Plan& plan) {
+              plan.kernels[0].batch = 2;
+              plan.kernels[0].phases[0].grid = 1LL << 30;
+            }),
+            start + "1073741824 blocks of up to 2 executions; a GPU takes 2147483647");
   EXPECT_NE(message([](plan::Plan& plan) { plan.objects[0].bytes = "nonsense"; })
                 .find("loading the code of kernel increment of plan \"test\", of which the driver "
                       "says \"line 1; fatal"),

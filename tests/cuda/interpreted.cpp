@@ -24,8 +24,8 @@ std::int64_t bytes_of(const loop::Buffer& buffer) {
   return buffer.elements * static_cast<std::int64_t>(size_of(buffer.dtype));
 }
 
-void run_phase(const loop::Kernel& kernel, std::size_t number, const plan::Phase& planned,
-               const stand_in::Call& call) {
+void run_execution(const loop::Kernel& kernel, std::size_t number, const plan::Phase& planned,
+                   const stand_in::Call& call) {
   const loop::Phase& phase = kernel.phases[number];
   EXPECT_EQ(call.grid, phase.grid) << kernel.name;
   EXPECT_EQ(call.threads, phase.threads) << kernel.name;
@@ -49,6 +49,23 @@ void run_phase(const loop::Kernel& kernel, std::size_t number, const plan::Phase
   for (const std::vector<std::byte>& memory : untouched) {
     EXPECT_EQ(std::count(memory.begin(), memory.end(), nonsense), std::ssize(memory))
         << kernel.name;
+  }
+}
+
+/// All executions that the launch is of.
+void run_phase(const loop::Kernel& kernel, std::size_t number, const plan::Phase& planned,
+               const stand_in::Call& call) {
+  const std::size_t arguments = kernel.arguments.size();
+  const auto executions =
+      static_cast<std::int64_t>(call.arguments.size() / std::max<std::size_t>(arguments, 1));
+  if (executions <= 1) return run_execution(kernel, number, planned, call);
+  EXPECT_EQ(call.grid % executions, 0) << kernel.name;
+  for (auto first = call.arguments.begin(); first != call.arguments.end();
+       first += static_cast<std::ptrdiff_t>(arguments)) {
+    stand_in::Call one = call;
+    one.grid = call.grid / executions;
+    one.arguments.assign(first, first + static_cast<std::ptrdiff_t>(arguments));
+    run_execution(kernel, number, planned, one);
   }
 }
 

@@ -212,6 +212,47 @@ struct LanguageModel {
   }
 };
 
+/// Updates of many parameters: of 300 alike, whose arguments fill one launch and begin another, and
+/// of a few others.
+TEST_P(CudaProgram, EqualKernelsShareLaunches) {
+  constexpr int alike = 300;
+  constexpr int others = 3;
+  const auto run = [](const CompileOptions& options, bool profiled) {
+    State state;
+    const Program program = trace(
+        state,
+        [] {
+          set_seed(5);
+          const auto update = [](const std::string& name, const Shape& shape) {
+            const Tensor x = parameter(name, shape, init::normal());
+            assign(x, x * 0.75 + tanh(x));
+          };
+          frontend::loop(2, [&](Tensor) {
+            for (int i = 0; i < alike; ++i) update("a" + std::to_string(i), {3, 16});
+            for (int i = 0; i < others; ++i) update("b" + std::to_string(i), {40});
+          });
+        },
+        "updates");
+    Executable executable = program.compile(options);
+    executable.set_profiling(profiled);
+    executable.run();
+    std::vector<Values> values;
+    for (const std::string& name : state.names()) values.push_back(state.values(name));
+    return std::pair(values, executable.statistics());
+  };
+  const auto [host, on_host] = run({}, false);
+  const auto [gpu, on_gpu] = run({.device = "cuda"}, false);
+  EXPECT_EQ(on_gpu.kernels, alike + others);
+  EXPECT_EQ(on_gpu.launches_per_step, 3);
+  EXPECT_EQ(stand_in::last_graph().size(), 3U);
+  // Kernels that are timed run alone, and compute the same.
+  EXPECT_EQ(run({.device = "cuda"}, true).first, gpu);
+  ASSERT_EQ(host.size(), gpu.size());
+  for (std::size_t i = 0; i < host.size(); ++i) {
+    EXPECT_LE(worst(gpu[i], host[i]), tolerance(4, 2)) << i;
+  }
+}
+
 /// Nodes on the longest way through the graph that was made last.
 std::size_t longest_way() {
   std::vector<std::size_t> depths;

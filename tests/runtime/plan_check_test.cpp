@@ -98,6 +98,26 @@ const Case cases[] = {
        p.kernels[0].object = 1;
      },
      "kernel k: object 1 of 1"},
+    {"NoExecutions", [](auto& p) { p.kernels[0].batch = 0; }, "kernel k: 0 executions a launch"},
+    {"BatchOnTheHost",
+     [](auto& p) {
+       p.target = "x86-64/znver4";
+       p.kernels[0].batch = 2;
+     },
+     "kernel k: 2 executions a launch, in a plan for \"x86-64/znver4\""},
+    {"BatchWithTensorMaps",
+     [](auto& p) {
+       mapped(p);
+       p.kernels[0].batch = 2;
+     },
+     "kernel k: 2 executions a launch, and tensor maps"},
+    {"BatchesOfAnObject",
+     [](auto& p) {
+       p.target = "nvptx64/sm_90a";
+       p.kernels.push_back(p.kernels[0]);
+       p.kernels[0].batch = 2;
+     },
+     "kernels k and k are of one object and have 2 and 1 executions a launch"},
     {"TensorMapOnTheHost",
      [](auto& p) {
        mapped(p);

@@ -21,6 +21,12 @@ struct Shape {
   unsigned int shared_bytes;
 };
 
+/// Arguments of several executions, by value. A tensor map is aligned to 64 bytes.
+bool is_table(const ptx::Entry& entry) {
+  return entry.parameters.size() == 1 && entry.parameters[0].bytes > 8 &&
+         entry.parameters[0].alignment == 8;
+}
+
 /// What a launch is of; reports what no device takes.
 CUresult launch_of(CUfunction handle, const Shape& shape, void** values, Work& work) {
   Function* function = machine().find(handle);
@@ -43,15 +49,7 @@ CUresult launch_of(CUfunction handle, const Shape& shape, void** values, Work& w
     return wrong("no such block");
   }
   if (shape.shared_bytes > function->shared_bytes) return wrong("more shared memory than it has");
-  const auto is_map = [](const ptx::Parameter& one) { return one.bytes == sizeof(CUtensorMap); };
   const std::vector<ptx::Parameter>& given = function->entry->parameters;
-  const auto maps = std::find_if(given.begin(), given.end(), is_map);
-  const auto arguments = static_cast<std::size_t>(maps - given.begin());
-  if (!std::all_of(given.begin(), maps, [](const auto& one) { return one.bytes <= 8; }) ||
-      !std::all_of(maps, given.end(), is_map) ||
-      (function->kernel != nullptr && function->kernel->arguments.size() != arguments)) {
-    return wrong("its parameters are not those of the test's kernel");
-  }
   work.kind = Work::Kind::kernel;
   work.name = function->name;
   work.function = function;
@@ -61,6 +59,25 @@ CUresult launch_of(CUfunction handle, const Shape& shape, void** values, Work& w
   std::copy_n(shape.grid, 3, work.grid.begin());
   std::copy_n(shape.block, 3, work.block.begin());
   work.parameters.resize(static_cast<std::size_t>(function->entry->parameter_bytes));
+  if (is_table(*function->entry)) {
+    std::memcpy(work.parameters.data(), values[0], work.parameters.size());
+    std::vector<std::uint64_t>& arguments = work.call.arguments;
+    arguments.resize(work.parameters.size() / sizeof(std::uint64_t));
+    std::memcpy(arguments.data(), values[0], work.parameters.size());
+    arguments.erase(std::find(arguments.begin(), arguments.end(), 0), arguments.end());
+    if (function->kernel != nullptr && arguments.size() % function->kernel->arguments.size() != 0) {
+      return wrong("its table is not of executions of the test's kernel");
+    }
+    return CUDA_SUCCESS;
+  }
+  const auto is_map = [](const ptx::Parameter& one) { return one.bytes == sizeof(CUtensorMap); };
+  const auto maps = std::find_if(given.begin(), given.end(), is_map);
+  const auto arguments = static_cast<std::size_t>(maps - given.begin());
+  if (!std::all_of(given.begin(), maps, [](const auto& one) { return one.bytes <= 8; }) ||
+      !std::all_of(maps, given.end(), is_map) ||
+      (function->kernel != nullptr && function->kernel->arguments.size() != arguments)) {
+    return wrong("its parameters are not those of the test's kernel");
+  }
   for (std::size_t i = 0; i < given.size(); ++i) {
     const auto bytes = static_cast<std::size_t>(given[i].bytes);
     std::memcpy(work.parameters.data() + given[i].offset, values[i], bytes);

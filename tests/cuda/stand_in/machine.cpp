@@ -86,9 +86,10 @@ std::vector<Range> Machine::ranges(const Work& work, const std::string& what) {
   } else if (work.kind == Work::Kind::kernel) {
     if (work.function->kernel == nullptr) return {};
     const std::vector<Access>& arguments = work.function->kernel->arguments;
-    for (std::size_t i = 0; i < arguments.size(); ++i) {
-      if (!arguments[i].reads && !arguments[i].writes) continue;
-      touched.push_back({work.call.arguments[i], arguments[i].bytes, arguments[i].writes});
+    for (std::size_t i = 0; i < work.call.arguments.size(); ++i) {
+      const Access& access = arguments[i % arguments.size()];
+      if (!access.reads && !access.writes) continue;
+      touched.push_back({work.call.arguments[i], access.bytes, access.writes});
     }
     for (const TensorMap& map : work.call.tensor_maps) {
       touched.push_back({map.address, map.bytes, false});

@@ -74,7 +74,8 @@ struct Call {
 };
 
 /// Kernels of that name in modules loaded from here on do this, or (no function) what their PTX
-/// says. Their parameters are the arguments and then any tensor maps, through which they read.
+/// says. Their parameters are the arguments and then any tensor maps, through which they read, or a
+/// table by value of several executions' arguments, whose first zero is its end.
 /// Those of other names do what their PTX says; nothing is then checked of the order of their
 /// accesses.
 void add_kernel(const std::string& name, std::vector<Access> arguments,
