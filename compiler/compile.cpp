@@ -13,6 +13,7 @@
 #include "compiler/codegen/cached.h"
 #include "compiler/codegen/codegen.h"
 #include "compiler/fusion/fuse.h"
+#include "compiler/fusion/gather.h"
 #include "compiler/fusion/report.h"
 #include "compiler/ir/text.h"
 #include "compiler/loop/accesses.h"
@@ -120,7 +121,10 @@ class Compiler {
     // Dense numbers, without what the passes dropped, for the dumps.
     graph_ = graph_.clone();
     out_.simplified = ir::print(graph_);
-    timed("fuse", [&] { fused_ = fuse(graph_, options_.fuse); });
+    timed("fuse", [&] {
+      fused_ = fuse(graph_, options_.fuse);
+      if (device_ && options_.fuse) gather_equal(fused_.body);
+    });
     out_.refusals = report_refusals(fused_, options_.fuse);
     out_.sibling_refusals = report_sibling_refusals(fused_);
     out_.fused = print_fused(fused_, graph_.name);
