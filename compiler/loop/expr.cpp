@@ -332,6 +332,7 @@ Ex Arena::binary(Binary op, Ex a, Ex b) {
   Ex simple = nullptr;
   if (is_comparison(op)) {
     simple = compare(op, a, b);
+    if (!simple) simple = simplify_order(op, a, b);
   } else if (floating) {
     simple = simplify_float(op, a, b);
   } else if (type == Scalar::boolean) {

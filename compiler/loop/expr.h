@@ -183,6 +183,7 @@ class Arena {
   Ex simplify_integer(Binary op, Ex a, Ex b);
   Ex simplify_boolean(Binary op, Ex a, Ex b);
   Ex compare(Binary op, Ex a, Ex b);
+  Ex simplify_order(Binary op, Ex a, Ex b);
   Ex floor_divide(Ex a, std::int64_t divisor);
   Ex floor_modulo(Ex a, std::int64_t divisor);
   Ex from_linear(Linear linear);

@@ -299,7 +299,7 @@ Ex Arena::floor_modulo(Ex a, std::int64_t divisor) {
   return plain(reduced ? from_linear(std::move(rest)) : a);
 }
 
-/// Null where nothing is known.
+/// A constant, or null where nothing is known.
 Ex Arena::compare(Binary op, Ex a, Ex b) {
   if (is_float(a->type)) return nullptr;
   if (a == b) return boolean(op == Binary::equal || op == Binary::less_equal);
@@ -342,6 +342,35 @@ Ex Arena::compare(Binary op, Ex a, Ex b) {
       break;
   }
   return nullptr;
+}
+
+/// a < b where a - b is g * high + low, with low within one period of g: high < 0; and a <= b where
+/// b - a is: high >= 0. What the lanes of a vector differ in is low, where they are aligned. Null
+/// where nothing is simpler.
+Ex Arena::simplify_order(Binary op, Ex a, Ex b) {
+  const bool less = op == Binary::less;
+  if (a->type != Scalar::i64 || !(less || op == Binary::less_equal)) return nullptr;
+  Linear difference;
+  difference.collect(a, less ? 1 : -1);
+  difference.collect(b, less ? -1 : 1);
+  if (difference.terms.size() > maximum_terms || !difference.interval().fits()) return nullptr;
+  auto split = difference.split(0);
+  if (!split || split->low.terms.empty()) return nullptr;
+  Linear& high = split->high;
+  const std::int64_t constant = high.constant;
+  high.constant = 0;
+  // Written without negative terms where all of them are.
+  const bool negative = std::all_of(high.terms.begin(), high.terms.end(),
+                                    [](const auto& term) { return term.coefficient < 0; });
+  if (negative) {
+    Linear positive;
+    positive.collect(from_linear(std::move(high)), -1);
+    const Ex sum = from_linear(std::move(positive));
+    return less ? binary(op, integer(constant), sum) : binary(op, sum, integer(constant));
+  }
+  const Ex limit = integer(wrapping_multiply(constant, -1));
+  const Ex sum = from_linear(std::move(high));
+  return less ? binary(op, sum, limit) : binary(op, limit, sum);
 }
 
 /// Null where nothing is simpler.

@@ -50,7 +50,11 @@ void schedule_elementwise_device(GroupEmitter& emitter) {
     const Ex number = a.add(a.mul(block, a.integer(threads)), thread);
     const auto body = [&](Ex first) {
       std::vector<Ex> start = a.delinearize(first, merged);
-      for (Ex& e : start) e = b.let(e);
+      // A multiple of `count`, which a variable of its own would hide.
+      if (!start.empty()) {
+        start.back() = a.mul(b.let(a.floor_div(start.back(), count)), a.integer(count));
+      }
+      for (std::size_t i = 0; i + 1 < start.size(); ++i) start[i] = b.let(start[i]);
       b.loop(count, Role::vector, static_cast<int>(count), [&](Ex lane) {
         emitter.reset();
         std::vector<Ex> index = start;
@@ -59,12 +63,12 @@ void schedule_elementwise_device(GroupEmitter& emitter) {
         emitter.store_outputs(index, shape);
       });
     };
-    const Ex first = a.mul(number, a.integer(count));
     if (total % per_block == 0) {
-      body(first);
+      body(a.mul(number, a.integer(count)));
     } else {
-      b.condition(a.less(first, a.integer(total)),
-                  [&] { body(b.let_within(first, 0, total - count)); });
+      const std::int64_t vectors = total / count;
+      b.condition(a.less(number, a.integer(vectors)),
+                  [&] { body(a.mul(b.let_within(number, 0, vectors - 1), a.integer(count))); });
     }
   });
 }

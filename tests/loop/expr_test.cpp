@@ -206,6 +206,27 @@ TEST(Arena, ComparisonsUseRanges) {
   EXPECT_EQ(arena.binary(Binary::maximum, p, arena.integer(0)), p);
 }
 
+/// All lanes of an aligned vector lie on one side of a multiple of its width.
+TEST(Arena, ComparisonsOfAlignedLanesAreOfTheVector) {
+  Arena arena;
+  const Ex i = arena.variable(Scalar::i64, 0, 99);
+  const Ex j = arena.variable(Scalar::i64, -3, 5);
+  const Ex lane = arena.variable(Scalar::i64, 0, 7);
+  const auto n = [&](std::int64_t value) { return arena.integer(value); };
+  const Ex p = arena.add(arena.mul(i, n(8)), lane);
+  EXPECT_EQ(arena.less(p, n(512)), arena.less(i, n(64)));
+  EXPECT_EQ(arena.less_equal(p, n(511)), arena.less_equal(i, n(63)));
+  EXPECT_EQ(arena.less_equal(n(512), p), arena.less_equal(n(64), i));
+  EXPECT_EQ(arena.less(n(511), p), arena.less(n(63), i));
+  const Ex difference = arena.sub(i, arena.mul(j, n(2)));
+  EXPECT_EQ(arena.less(p, arena.mul(j, n(16))), arena.less(difference, n(0)));
+  // Lanes on both sides.
+  for (const std::int64_t limit : {510, 513}) {
+    EXPECT_EQ(arena.less(p, n(limit))->arguments[0], p);
+  }
+  EXPECT_EQ(arena.less(arena.add(p, n(1)), n(512))->arguments[1], n(512));
+}
+
 TEST(Arena, FloatIdentitiesAreExact) {
   Arena arena;
   const Ex x = arena.variable(Scalar::f32);
