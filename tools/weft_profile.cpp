@@ -11,6 +11,7 @@
 #include "compiler/dump.h"
 #include "frontend/device.h"
 #include "frontend/kernel_cache.h"
+#include "frontend/measured_choice.h"
 #include "frontend/roof.h"
 #include "runtime/executable.h"
 #include "tools/check/run.h"
@@ -64,6 +65,7 @@ int profile(const ProfileOptions& options) {
   compile_options.gpu = device.gpu;
   compile_options.fuse = options.fuse;
   compile_options.cache = cache.get();
+  detail::MeasuredChoice::answer(compile_options, device, cache);
   compiler::Compilation compilation = compiler::compile(graph, compile_options);
   runtime::Executable executable(compilation.plan,
                                  {.threads = options.threads, .device = device.index});

@@ -16,6 +16,7 @@
 #include "compiler/ir/text.h"
 #include "frontend/device.h"
 #include "frontend/kernel_cache.h"
+#include "frontend/measured_choice.h"
 #include "tools/check/bounds.h"
 #include "tools/check/inputs.h"
 #include "tools/check/rounding.h"
@@ -198,6 +199,7 @@ int run(const RunCommandOptions& options) {
   compile_options.cache = cache.get();
   compile_options.threads = options.threads;
   compile_options.gpu = device.gpu;
+  detail::MeasuredChoice::answer(compile_options, device, cache);
   compiler::Compilation compilation = compiler::compile(graph, compile_options);
   const double compile_seconds = compiling.seconds();
   const std::size_t kernels = compilation.plan.kernels.size();
