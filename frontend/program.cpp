@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
-#include <map>
 #include <optional>
 
 #include "compiler/compile.h"
@@ -14,7 +13,9 @@
 #include "load_hook.h"
 #include "measured_choice.h"
 #include "roof.h"
+#include "runtime/cuda/runner.h"
 #include "runtime/executable.h"
+#include "runtime/plan/batches.h"
 #include "trace.h"
 
 namespace weft {
@@ -65,41 +66,23 @@ detail::Device find_device(const std::string& program, const std::string& device
   }
 }
 
-std::int64_t launches(const plan::Plan& plan, const std::vector<plan::Step>& steps);
-
-/// A GPU has a launch for each phase; of a `together` step one for as many executions of a kernel
-/// as its batch allows.
-std::int64_t launches(const plan::Plan& plan, const plan::Step& step) {
-  const bool device = plan.target.starts_with("nvptx64/");
-  const auto of_kernel = [&](std::uint32_t kernel) {
-    return device ? std::ssize(plan.kernels[kernel].phases) : 1;
-  };
-  switch (step.kind) {
-    case plan::StepKind::launch:
-      return of_kernel(step.index);
-    case plan::StepKind::loop:
-      return step.count * launches(plan, step.body);
-    case plan::StepKind::together: {
-      if (!device) return 1;
-      std::int64_t count = 0;
-      std::map<std::uint32_t, std::int64_t> executions;
-      for (const plan::Step& launch : step.body) {
-        const plan::Kernel& kernel = plan.kernels[launch.index];
-        if (executions[kernel.object]++ % kernel.batch == 0) count += of_kernel(launch.index);
-      }
-      return count;
-    }
-    case plan::StepKind::copy:
-    case plan::StepKind::feed:
-    case plan::StepKind::receive:
-      break;
-  }
-  return 0;
-}
-
+/// A GPU has a launch for each phase, and for each batch of a `together` step.
 std::int64_t launches(const plan::Plan& plan, const std::vector<plan::Step>& steps) {
+  const bool device = plan.target.starts_with(runtime::cuda::architecture);
+  const auto of_kernel = [&](const plan::Step& launch) {
+    return device ? std::ssize(plan.kernels[launch.index].phases) : 1;
+  };
   std::int64_t count = 0;
-  for (const plan::Step& step : steps) count += launches(plan, step);
+  for (const plan::Step& step : steps) {
+    if (step.kind == plan::StepKind::launch) count += of_kernel(step);
+    if (step.kind == plan::StepKind::loop) count += step.count * launches(plan, step.body);
+    if (step.kind != plan::StepKind::together) continue;
+    if (!device) {
+      ++count;
+      continue;
+    }
+    for (const auto& executions : plan::batches(plan, step)) count += of_kernel(*executions[0]);
+  }
   return count;
 }
 

@@ -4,15 +4,14 @@
 #include <limits>
 #include <map>
 
+#include "runtime/plan/batches.h"
+
 namespace weft::compiler {
 namespace {
 
-/// Of pointers: 4 KiB, which a launch may have on every device.
-constexpr std::int64_t most_arguments = 512;
-
 std::int64_t most_executions(const loop::Kernel& kernel) {
   if (!kernel.tensor_maps.empty() || kernel.arguments.empty()) return 1;
-  std::int64_t most = most_arguments / static_cast<std::int64_t>(kernel.arguments.size());
+  auto most = static_cast<std::int64_t>(plan::most_arguments / kernel.arguments.size());
   for (const loop::Phase& phase : kernel.phases) {
     if (phase.transform) return 1;
     most = std::min(

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "runtime/cuda/runner.h"
+#include "runtime/plan/batches.h"
 #include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
@@ -18,9 +19,7 @@ namespace {
 
 /// What a block has without asking.
 constexpr std::int64_t plain_shared_bytes = std::int64_t{48} << 10;
-/// Kernels take 4 KiB of parameters on every device.
-constexpr std::size_t most_parameter_bytes = 4096;
-constexpr std::size_t most_arguments = most_parameter_bytes / sizeof(CUdeviceptr);
+constexpr std::size_t most_parameter_bytes = plan::most_arguments * sizeof(CUdeviceptr);
 
 /// Loops count on the device, so that an iteration's launch needs nothing from the host.
 constexpr const char* index_kernels = R"(
@@ -87,12 +86,12 @@ void check_steps(const plan::Plan& plan, const std::vector<plan::Step>& steps) {
     if (step.kind == plan::StepKind::launch) {
       const plan::Kernel& kernel = plan.kernels[step.index];
       const auto executions = static_cast<std::size_t>(kernel.batch);
-      if (step.buffers.size() > most_arguments / executions) {
+      if (step.buffers.size() > plan::most_arguments / executions) {
         throw Error(
             fmt::format("plan \"{}\": {} has {} arguments{}; a GPU takes {}", plan.name,
                         text_of(kernel), step.buffers.size(),
                         executions == 1 ? "" : fmt::format(" of up to {} executions", executions),
-                        most_arguments));
+                        plan::most_arguments));
       }
     }
     if (step.kind == plan::StepKind::launch) {

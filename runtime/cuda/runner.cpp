@@ -6,7 +6,6 @@
 #include <array>
 #include <cstdlib>
 #include <deque>
-#include <map>
 #include <optional>
 #include <utility>
 
@@ -16,6 +15,7 @@
 #include "runtime/cuda/single_step.h"
 #include "runtime/cuda/tensor_map.h"
 #include "runtime/cuda/timer.h"
+#include "runtime/plan/batches.h"
 #include "runtime/plan/error.h"
 
 namespace weft::runtime::cuda {
@@ -441,18 +441,10 @@ void CudaRunner::add_step(Work& work, const plan::Step& step) {
 }
 
 void CudaRunner::add_together(Work& work, const plan::Step& step) {
-  std::map<std::uint32_t, std::vector<const plan::Step*>> by_object;
-  for (const plan::Step& part : step.body) {
-    const plan::Kernel& kernel = plan_.kernels[part.index];
-    std::vector<const plan::Step*>& gathered = by_object[kernel.object];
-    gathered.push_back(&part);
-    if (!work.takes_batches() || std::ssize(gathered) == kernel.batch) {
-      add_kernel(work, gathered);
-      gathered.clear();
-    }
-  }
-  for (const auto& entry : by_object) {
-    if (!entry.second.empty()) add_kernel(work, entry.second);
+  if (work.takes_batches()) {
+    for (const auto& executions : plan::batches(plan_, step)) add_kernel(work, executions);
+  } else {
+    for (const plan::Step& part : step.body) add_kernel(work, std::array{&part});
   }
 }
 

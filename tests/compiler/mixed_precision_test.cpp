@@ -67,6 +67,14 @@ TEST(MixedPrecision, ScatteredSumsAreF32) {
   EXPECT_EQ(out.at("s"), (std::vector<double>{0, 0, 0, 0, 0, 0, 300, 300, 300, 0, 0, 0}));
 }
 
+/// The graph after autocast, which changes it once.
+std::string narrowed(const char* text) {
+  ir::Graph graph = test::parse(text);
+  EXPECT_TRUE(autocast(graph, DType::bf16));
+  EXPECT_FALSE(autocast(graph, DType::bf16));
+  return ir::print(graph);
+}
+
 constexpr const char* product = R"(graph @g {
   %x = state {name = "x", dtype = f32, shape = [8, 32]} : f32[8, 32]
   %w = state {name = "w", dtype = f32, shape = [32, 8]} : f32[32, 8]
@@ -75,10 +83,7 @@ constexpr const char* product = R"(graph @g {
 })";
 
 TEST(MixedPrecision, AutocastRoundsOperandsOfProducts) {
-  ir::Graph graph = test::parse(product);
-  EXPECT_TRUE(autocast(graph, DType::bf16));
-  EXPECT_FALSE(autocast(graph, DType::bf16));
-  const std::string text = ir::print(graph);
+  const std::string text = narrowed(product);
   EXPECT_NE(text.find("bf16[8, 32]"), std::string::npos) << text;
 
   const test::Values in = {{"x", test::random_values(256, 4)}, {"w", test::random_values(256, 5)}};
@@ -105,10 +110,7 @@ constexpr const char* attention = R"(graph @g {
 })";
 
 TEST(MixedPrecision, AutocastRoundsOperandsOfAttention) {
-  ir::Graph graph = test::parse(attention);
-  EXPECT_TRUE(autocast(graph, DType::bf16));
-  EXPECT_FALSE(autocast(graph, DType::bf16));
-  const std::string text = ir::print(graph);
+  const std::string text = narrowed(attention);
   EXPECT_NE(text.find(": bf16[2, 16, 8], f32[2, 16]\n"), std::string::npos) << text;
   EXPECT_NE(text.find(": bf16[2, 16, 8], bf16[2, 16, 8], bf16[2, 16, 8]\n"), std::string::npos)
       << text;

@@ -332,7 +332,9 @@ TEST(Elementwise, FusedMultiplyAddRoundsOnce) {
       builder.store(out, i, arena.fma(a, a, arena.constant(Scalar::f32, -1)));
     });
   });
-  if (compiler::host_target().features.find("+fma") == std::string::npos) GTEST_SKIP();
+  if (compiler::host_target().features.find("+fma") == std::string::npos) {
+    GTEST_SKIP() << "this machine has no fused multiply-add";
+  }
   // (1 + e)^2 - 1 keeps e^2 only where the product is not rounded. SSE2 has no such instruction.
   const auto compare = [&](const compiler::HostTarget& target) {
     const tests::Compiled compiled(kernel, target);

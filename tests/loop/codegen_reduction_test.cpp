@@ -276,7 +276,9 @@ TEST(Reduction, PhasesRunOneAfterTheOther) {
 }
 
 TEST(Reduction, AddedProductsAreContracted) {
-  if (compiler::host_target().features.find("+fma") == std::string::npos) GTEST_SKIP();
+  if (compiler::host_target().features.find("+fma") == std::string::npos) {
+    GTEST_SKIP() << "this machine has no fused multiply-add";
+  }
   Kernel kernel;
   auto& arena = kernel.arena;
   const auto* out = kernel.argument("out", DType::f32, 1, true);
@@ -334,7 +336,7 @@ TEST(Reduction, MatrixProductKeepsItsTileInRegisters) {
     });
   });
   expect_same(kernel);
-  if (compiler::host_target().vector_bits < 512) GTEST_SKIP();
+  if (compiler::host_target().vector_bits < 512) GTEST_SKIP() << "this machine has no AVX-512";
   compiler::CodegenOptions options;
   options.assembly = true;
   const std::string code =
