@@ -70,7 +70,11 @@ detail::Device find_device(const std::string& program, const std::string& device
 std::int64_t launches(const plan::Plan& plan, const std::vector<plan::Step>& steps) {
   const bool device = plan.target.starts_with(runtime::cuda::architecture);
   const auto of_kernel = [&](const plan::Step& launch) {
-    return device ? std::ssize(plan.kernels[launch.index].phases) : 1;
+    if (!device) return std::int64_t{1};
+    const std::vector<plan::Phase>& phases = plan.kernels[launch.index].phases;
+    return std::int64_t{std::count_if(phases.begin(), phases.end(), [](const auto& phase) {
+      return phase.transform || phase.grid > 0;
+    })};
   };
   std::int64_t count = 0;
   for (const plan::Step& step : steps) {

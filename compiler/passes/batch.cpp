@@ -13,9 +13,8 @@ std::int64_t most_executions(const loop::Kernel& kernel) {
   if (!kernel.tensor_maps.empty() || kernel.arguments.empty()) return 1;
   auto most = static_cast<std::int64_t>(plan::most_arguments / kernel.arguments.size());
   for (const loop::Phase& phase : kernel.phases) {
-    if (phase.transform) return 1;
-    most = std::min(
-        most, std::numeric_limits<std::int32_t>::max() / std::max<std::int64_t>(phase.grid, 1));
+    if (phase.transform || phase.grid < 1) return 1;
+    most = std::min(most, std::numeric_limits<std::int32_t>::max() / phase.grid);
   }
   return std::max<std::int64_t>(most, 1);
 }

@@ -230,6 +230,7 @@ TEST_P(CudaProgram, EqualKernelsShareLaunches) {
           frontend::loop(2, [&](Tensor) {
             for (int i = 0; i < alike; ++i) update("a" + std::to_string(i), {3, 16});
             for (int i = 0; i < others; ++i) update("b" + std::to_string(i), {40});
+            for (int i = 0; i < 2; ++i) update("empty" + std::to_string(i), {0, 3});
           });
         },
         "updates");
@@ -242,7 +243,7 @@ TEST_P(CudaProgram, EqualKernelsShareLaunches) {
   };
   const auto [host, on_host] = run({}, false);
   const auto [gpu, on_gpu] = run({.device = "cuda"}, false);
-  EXPECT_EQ(on_gpu.kernels, alike + others);
+  EXPECT_EQ(on_gpu.kernels, alike + others + 2);
   EXPECT_EQ(on_gpu.launches_per_step, 3);
   EXPECT_EQ(stand_in::last_graph().size(), 3U);
   // Kernels that are timed run alone, and compute the same.
